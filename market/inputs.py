@@ -1,0 +1,98 @@
+"""Everything a PairCore ever sees. One tuple of these is one journal record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from market.ticks import Ticks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TickBatch:
+    """New ticks, each id for the first time, in the order they are to be numbered.
+
+    `late` says that some belong before a bar that was already closed: the core is rewound.
+    """
+
+    ticks: Ticks
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Best bid and ask; `ts_ns` is 0 where the venue sends no time with it."""
+
+    ts_ns: int
+    bid_price: float
+    bid_size: float
+    ask_price: float
+    ask_size: float
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Event time reached `ts_ns` without a trade having said so."""
+
+    ts_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The record is owed complete from `trade_id` on."""
+
+    trade_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapOpened:
+    """Trades `first_id`..`last_id` are missing; `to_ns` is the time of the first trade after them."""
+
+    first_id: int
+    last_id: int
+    from_ns: int
+    to_ns: int
+    detected_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapClosed:
+    """Nothing more will come for the gap that began at `first_id`.
+
+    `missing` counts the trades the venue could not give back; 0 means filled.
+    """
+
+    first_id: int
+    closed_ns: int
+    missing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Input that was refused; `raw` is at most 1 KiB of it."""
+
+    received_ns: int
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStale:
+    """Nothing came for `silent_s` although something should have."""
+
+    at_ns: int
+    silent_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecovered:
+    at_ns: int
+
+
+Input: TypeAlias = (
+    TickBatch | Quote | Clock | Began | GapOpened | GapClosed | Rejected | FeedStale | FeedRecovered
+)

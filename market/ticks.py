@@ -1,0 +1,32 @@
+"""Ticks travel as one numpy structured array: one object to slice, join, sort, store and send."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+TICK = np.dtype(
+    [
+        ("trade_id", "<i8"),
+        ("ts_ns", "<i8"),  # exchange time
+        ("price", "<f8"),
+        ("size", "<f8"),  # base units
+        ("received_ns", "<i8"),  # this host's clock
+        ("side", "i1"),  # of the taker: +1 buy, -1 sell, 0 unknown
+    ],
+)
+
+Ticks: TypeAlias = npt.NDArray[Any]
+"""A one-dimensional array of dtype TICK."""
+
+EMPTY: Ticks = np.empty(0, TICK)
+
+
+def in_order(ticks: Ticks) -> Ticks:
+    """Sort by (time, id), as every fold expects; the input itself if it already is."""
+    ts = ticks["ts_ns"]
+    if len(ticks) < 2 or bool((ts[1:] > ts[:-1]).all()):
+        return ticks
+    return ticks[np.lexsort((ticks["trade_id"], ts))]
