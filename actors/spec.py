@@ -1,0 +1,50 @@
+"""What a pair actor is told: plain frozen values, small enough to be shipped again at every restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from market.pairs import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """The knobs of one pair's engine; the defaults are the product's."""
+
+    gather_ms: int = 5
+    flush_interval_ms: int = 1_000
+    max_batch_ticks: int = 16_384
+    journal_sync: bool = True
+    segment_s: int = 300
+    segment_bytes: int = 64 * 1024 * 1024
+    stale_after_s: float = 30.0
+    close_grace_ms: int = 2_000
+    quotes_interval_ms: int = 1_000
+    timeframes_s: tuple[int, ...] = (60, 300, 900)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """A venue's public sockets and REST, e.g. wss://data-stream.binance.vision."""
+
+    ws_url: str
+    rest_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySource:
+    """Recorded files, in order; `speed` 0 means as fast as it goes, 1 the recorded pace."""
+
+    files: tuple[Path, ...]
+    speed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PairSpec:
+    pair: Pair
+    alias: str
+    folder: Path  # {data_dir}/{exchange}/{market}/{symbol}
+    source: LiveSource | ReplaySource
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    signal_lane: Path | None = None  # the SignalSupervisor's socket; None: Redis is off

@@ -1,0 +1,101 @@
+"""Rows of the pair's tables, in the order of their columns; times are nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from market.ticks import Ticks
+
+
+class Candle(NamedTuple):
+    ts_ns: int  # open time
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    buy_volume: float
+    sell_volume: float
+    vwap: float
+    trade_count: int
+    is_complete: bool
+    revision: int
+
+
+class OrderFlow(NamedTuple):
+    ts_ns: int  # start of the minute
+    buy_volume: float
+    sell_volume: float
+    delta: float
+    cvd: float
+    imbalance_ratio: float | None
+    trade_count: int
+
+
+class QuoteRow(NamedTuple):
+    ts_ns: int
+    bid_price: float
+    bid_size: float
+    ask_price: float
+    ask_size: float
+    received_ns: int
+
+
+class GapRow(NamedTuple):
+    gap_id: int
+    first_missing_id: int
+    last_missing_id: int
+    from_ns: int
+    to_ns: int
+    detected_ns: int
+    status: str  # OPEN, FILLED or UNFILLABLE
+    filled_ns: int | None
+    rows_filled: int
+    reason: str
+
+
+class RejectedRow(NamedTuple):
+    received_ns: int
+    reason: str
+    raw: bytes
+
+
+class EventRow(NamedTuple):
+    seq: int
+    ts_ns: int
+    event: str
+    data: bytes  # JSON
+
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one flush writes, by table name.
+
+    `ticks` holds (seq of the first, ticks); `inserted` rows are new; `replaced` rows take the place of the
+    row with the same first column, the last one winning, after everything was inserted.
+    """
+
+    ticks: list[tuple[int, Ticks]] = field(default_factory=list)
+    inserted: dict[str, list[Row]] = field(default_factory=dict)
+    replaced: dict[str, list[Row]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.ticks or self.inserted or self.replaced)
+
+    def insert(self, table: str, row: Row) -> None:
+        self.inserted.setdefault(table, []).append(row)
+
+    def replace(self, table: str, row: Row) -> None:
+        self.replaced.setdefault(table, []).append(row)
+
+
+def timeframe_text(seconds: int) -> str:
+    """Name a timeframe as tables and messages do: 60 is `1m`, 5 is `5s`, 3600 is `1h`."""
+    for width, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds % width == 0:
+            return f"{seconds // width}{unit}"
+    return f"{seconds}s"
