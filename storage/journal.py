@@ -1,0 +1,205 @@
+"""The pair's write-ahead log: segments of checksummed records, each segment begun by the core's state.
+
+A record is `length u32, crc32 u32, payload`; the payload is `number u64, body`. Numbers rise by one over all
+segments. The first record of a segment is its head: the number of the last record folded into the state, the
+time up to which that state has closed bars, and the state. A segment appears whole (written aside, synced,
+renamed), so only the last one can have a torn tail.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from market.errors import Fatal, Retryable, SequenceBroken
+from market.inputs import Input
+from storage import codec
+
+MAGIC = b"MDJRNL\x00\x01"
+MAX_RECORD_BYTES = 256 * 1024 * 1024
+_FRAME = struct.Struct("<II")
+_NUMBER = struct.Struct("<Q")
+_HEAD = struct.Struct("<Qq")
+
+
+class JournalDamaged(Fatal):
+    """A record inside the chain does not carry its own checksum."""
+
+
+class Head(NamedTuple):
+    """The state at the beginning of a segment."""
+
+    number: int  # of the last record folded into it
+    closed_ns: int  # bars before this time are closed in it
+    state: bytes
+
+
+class Record(NamedTuple):
+    number: int
+    inputs: list[Input]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    path: Path
+
+    @property
+    def first(self) -> int:
+        """Number of the first record it may hold."""
+        return int(self.path.stem)
+
+    def head(self) -> Head:
+        for payload, _ in _payloads(self.path):
+            number, closed_ns = _HEAD.unpack_from(payload)
+            return Head(number, closed_ns, bytes(payload[_HEAD.size :]))
+        raise JournalDamaged(f"{self.path}: its head is damaged")
+
+    def records(self) -> Iterator[Record]:
+        """Yield the whole records; stop at the first that is torn."""
+        for index, (payload, _) in enumerate(_payloads(self.path)):
+            if index:
+                yield Record(_NUMBER.unpack_from(payload)[0], codec.decode(payload[_NUMBER.size :]))
+
+    def whole_bytes(self) -> int:
+        """Length of the file up to the end of its last whole record."""
+        end = 0
+        for _, end in _payloads(self.path):  # noqa: B007 - only the last end matters
+            pass
+        return end
+
+
+def _payloads(path: Path) -> Iterator[tuple[memoryview, int]]:
+    """Yield (payload, end offset) of each whole record; the payload is valid until the next step."""
+    size = path.stat().st_size
+    if size < len(MAGIC) + _FRAME.size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[: len(MAGIC)] != MAGIC:
+            raise JournalDamaged(f"{path}: not a journal of this version")
+        at = len(MAGIC)
+        while at + _FRAME.size <= size:
+            length, check = _FRAME.unpack_from(data, at)
+            end = at + _FRAME.size + length
+            if not 0 < length <= MAX_RECORD_BYTES or end > size:
+                return
+            payload = memoryview(data[at + _FRAME.size : end])
+            if crc32(payload) != check:
+                return
+            yield payload, end
+            at = end
+
+
+def segments(folder: Path) -> list[Segment]:
+    """List the segments of a journal, oldest first."""
+    return sorted((Segment(p) for p in folder.glob("*.log")), key=lambda s: s.first)
+
+
+def read_from(chain: Sequence[Segment], first: int) -> Iterator[Record]:
+    """Yield the records of consecutive segments from number `first` on; raise SequenceBroken at a hole."""
+    expected = None
+    for segment in chain:
+        for record in segment.records():
+            if expected not in (None, record.number):
+                raise SequenceBroken(str(segment.path), expected or 0, record.number)
+            expected = record.number + 1
+            if record.number >= first:
+                yield record
+
+
+class Journal:
+    """The writing end. Appending is durable when `append` returns (with `sync`)."""
+
+    def __init__(self, folder: Path, *, sync: bool) -> None:
+        """Open the last segment at its last whole record; `rotate` must come first where there is none."""
+        self._folder, self._sync = folder, sync
+        self._fd = -1
+        self.number = 0
+        self.bytes = 0
+        self.cut_bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for stray in folder.glob("*.tmp"):
+            stray.unlink()
+        if chain := segments(folder):
+            self._reopen(chain[-1])
+
+    @property
+    def is_new(self) -> bool:
+        return self._fd < 0
+
+    def append(self, inputs: Sequence[Input]) -> int:
+        """Write one record and sync it; return its number.
+
+        Raises Retryable if the disk refuses it (nothing of it stays), Fatal if a sync failed: then nobody
+        knows what is on the disk until the file is opened again.
+        """
+        payload = _NUMBER.pack(self.number + 1) + codec.encode(inputs)
+        self._write(_FRAME.pack(len(payload), crc32(payload)) + payload)
+        self.number += 1
+        return self.number
+
+    def rotate(self, closed_ns: int, state: bytes) -> None:
+        """Begin a new segment with the core's state after the last record."""
+        payload = _HEAD.pack(self.number, closed_ns) + state
+        whole = MAGIC + _FRAME.pack(len(payload), crc32(payload)) + payload
+        path = self._folder / f"{self.number + 1:016d}.log"
+        try:
+            _write_aside(path, whole)
+        except OSError as error:
+            raise Retryable(f"{path}: {error.strerror}") from error
+        self.close()
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND)
+        self.bytes = len(whole)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _reopen(self, last: Segment) -> None:
+        self.number = last.head().number
+        for record in last.records():
+            self.number = record.number
+        self.bytes = last.whole_bytes()
+        self._fd = os.open(last.path, os.O_RDWR | os.O_APPEND)
+        self.cut_bytes = os.fstat(self._fd).st_size - self.bytes
+        if self.cut_bytes:
+            os.ftruncate(self._fd, self.bytes)
+            os.fdatasync(self._fd)
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            written = os.write(self._fd, frame)
+            if written != len(frame):
+                raise OSError(28, "No space left on device")  # noqa: TRY301 - a short write says only that
+        except OSError as error:
+            os.ftruncate(self._fd, self.bytes)
+            raise Retryable(f"{self._folder}: {error.strerror}") from error
+        if self._sync:
+            self._sync_or_die()
+        self.bytes += len(frame)
+
+    def _sync_or_die(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise Fatal(f"{self._folder}: sync failed: {error.strerror}") from error
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    aside = path.with_suffix(".tmp")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
