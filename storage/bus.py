@@ -17,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from market.errors import Retryable, UsageError
 
 STREAM_BUDGET_BYTES = 128 * 1024 * 1024  # half of the embedded server's memory
-ENTRY_BYTES = 640  # of a 440-byte message, with its stream's overhead
+ENTRY_BYTES = 640  # a candle's 420-byte message takes 450; the rest is for longer ones and for MAXLEN's ~
 MAX_STREAM_ENTRIES = 10_000
 SNAPSHOT_TTL_S = 60
 _PER_EVENT = 3  # commands
@@ -179,8 +179,9 @@ def _connection(url: str, timeout_s: float) -> Any:
             protocol=2,
             socket_timeout=None,  # one limit for a whole pipeline stands in _ask
             socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
         )
+        if url.startswith("unix:") and not pool.connection_kwargs.get("path"):
+            raise ValueError("unix:// needs the socket's path")
         return pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has none here
     except (ValueError, TypeError, RedisError) as error:
         raise UsageError(f"redis.url: {error}") from error
