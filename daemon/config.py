@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Meta
+
+from actors.spec import LiveSource
+from daemon.document import Document
+from daemon.settings import (
+    EMBEDDED,
+    VENUES,
+    EngineSettings,
+    LogSettings,
+    PairSettings,
+    RaySettings,
+    RedisSettings,
+    Settings,
+    timeframe_s,
+)
+from market.errors import UsageError
+from market.pairs import Pair
+
+SECTIONS = ("data_dir", "pairs", "exchanges", "engine", "redis", "ray", "log")
+LATER = ("questdb", "embeddings", "retention", "archive", "object_store")
+ABSENT = dict.fromkeys(LATER, "unknown section: this version of marketd has no such part")
+SUPPORTED = ", ".join(" ".join(venue) for venue in VENUES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PairBlock:
+    exchange: str
+    market: str
+    symbols: Annotated[tuple[str, ...], Meta(min_length=1)]
+    alias: str | None = None
+    state_step_s: Annotated[int, Meta(ge=1, le=3_600)] = 1
+    tick_size: Annotated[float, Meta(gt=0, le=1e9)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Addresses:
+    ws_url: str | None = None
+    rest_url: str | None = None
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Settings:
+    """Read the configuration: `path`, else MARKETD_CONFIG, else config.toml in the working folder.
+
+    Raises UsageError with everything that is wrong, each by file (or variable), key and reason.
+    """
+    document = Document.read(_find(path, env), env)
+    root = document.root
+    document.known("", root, SECTIONS, ABSENT)
+    settings = Settings(
+        data_dir=_data_dir(document, root.get("data_dir", "data")),
+        pairs=_pairs(document, root.get("pairs", [])),
+        exchanges=_exchanges(document, root.get("exchanges", {})),
+        engine=_engine(document, root.get("engine", {})),
+        redis=_redis(document, root.get("redis", {})),
+        ray=_ray(document, root.get("ray", {})),
+        log=document.section("log", root.get("log", {}), LogSettings) or LogSettings(),
+    )
+    document.raise_problems()
+    _together(document, settings)
+    document.raise_problems()
+    return settings
+
+
+def _find(path: Path | None, env: Mapping[str, str]) -> Path:
+    if path is not None:
+        return path
+    if named := env.get("MARKETD_CONFIG"):
+        return Path(named)
+    usual = Path("config.toml")
+    if not usual.exists():
+        raise UsageError(
+            "no config.toml in this folder: copy it from the marketd project, or name one by --config",
+        )
+    return usual
+
+
+def _data_dir(document: Document, value: object) -> Path:
+    text = document.convert("data_dir", value, str, ".")
+    if not text or not text.isprintable():
+        document.refuse("data_dir", "expected the path of a folder")
+        return Path()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # whose home is not known
+        document.refuse("data_dir", str(error).lower())
+        return Path()
+
+
+def _pairs(document: Document, value: object) -> tuple[PairSettings, ...]:
+    blocks = document.convert("pairs", value, list[object], None)
+    if blocks == []:
+        document.refuse("pairs", "expected at least one [[pairs]] block")
+    pairs: list[PairSettings] = []
+    for i, raw in enumerate(blocks or []):
+        if block := document.section(f"pairs[{i}]", raw, _PairBlock):
+            pairs += _block(document, f"pairs[{i}]", block)
+    _no_doubles(document, pairs)
+    return tuple(pairs)
+
+
+def _block(document: Document, key: str, block: _PairBlock) -> list[PairSettings]:
+    if (block.exchange, block.market) not in VENUES:
+        document.refuse(key, f"{block.exchange} {block.market} is not supported (supported: {SUPPORTED})")
+        return []
+    if 86_400 % block.state_step_s:
+        document.refuse(f"{key}.state_step_s", "does not divide a day")
+    if block.alias is not None and (reason := _alias_refusal(block)):
+        document.refuse(f"{key}.alias", reason)
+    pairs = []
+    for symbol in block.symbols:
+        try:
+            pair = Pair(block.exchange, block.market, symbol)
+        except UsageError as error:
+            document.refuse(f"{key}.symbols", str(error))
+            continue
+        pairs.append(
+            PairSettings(
+                pair=pair,
+                alias=block.alias or pair.key,
+                state_step_s=block.state_step_s,
+                tick_size=block.tick_size,
+            ),
+        )
+    return pairs
+
+
+def _alias_refusal(block: _PairBlock) -> str | None:
+    if len(block.symbols) > 1:
+        return "names one pair, but the block has several symbols"
+    alias = block.alias or ""
+    if not alias or not alias.isprintable() or any(c.isspace() for c in alias):
+        return "expected printable text without blanks"
+    return None
+
+
+def _no_doubles(document: Document, pairs: list[PairSettings]) -> None:
+    seen: set[Pair] = set()
+    names: set[str] = set()
+    for one in pairs:
+        if one.pair in seen:
+            document.refuse("pairs", f"{one.pair} is there twice")
+        elif one.alias in names:
+            document.refuse("pairs", f"alias {one.alias!r} is there twice")
+        seen.add(one.pair)
+        names.add(one.alias)
+
+
+def _exchanges(document: Document, value: object) -> dict[tuple[str, str], LiveSource]:
+    tables = document.table("exchanges", value)
+    document.known("exchanges", tables, tuple(sorted({exchange for exchange, _ in VENUES})), {})
+    found = {}
+    for (exchange, market), usual in VENUES.items():
+        key = f"exchanges.{exchange}"
+        mine = document.section(key, tables.get(exchange, {}), _Addresses) or _Addresses()
+        found[exchange, market] = LiveSource(
+            ws_url=_address(document, f"{key}.ws_url", mine.ws_url, usual.ws_url),
+            rest_url=_address(document, f"{key}.rest_url", mine.rest_url, usual.rest_url),
+        )
+    return found
+
+
+def _address(document: Document, key: str, url: str | None, usual: str) -> str:
+    """Take an address of the same kind as the usual one, encrypted or not."""
+    if url is None:
+        return usual
+    secure = usual.partition(":")[0]
+    schemes = (secure.removesuffix("s"), secure)
+    parts = _split(url)
+    if parts is None or parts.scheme not in schemes or not parts.hostname:
+        document.refuse(key, f"expected {' or '.join(s + '://host' for s in schemes)}")
+    return url.rstrip("/")
+
+
+def _split(url: str) -> SplitResult | None:
+    """Split a URL; None for one that no client could use (urlsplit finds a bad port only when asked)."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  asking is the check
+    except ValueError:
+        return None
+    return parts if url.isprintable() and " " not in url else None
+
+
+def _engine(document: Document, value: object) -> EngineSettings:
+    engine = document.section("engine", value, EngineSettings) or EngineSettings()
+    seconds: list[int] = []
+    for text in engine.timeframes:
+        try:
+            seconds.append(timeframe_s(text))
+        except ValueError as error:
+            document.refuse("engine.timeframes", str(error))
+    if len(seconds) == len(engine.timeframes):
+        if 60 not in seconds:
+            document.refuse("engine.timeframes", "1m must be among them")
+        if len(set(seconds)) < len(seconds):
+            document.refuse("engine.timeframes", "one is there twice")
+    return engine
+
+
+def _redis(document: Document, value: object) -> RedisSettings:
+    redis = document.section("redis", value, RedisSettings) or RedisSettings()
+    if redis.url == EMBEDDED:
+        return redis
+    parts = _split(redis.url)
+    if parts is None or not _names_a_server(parts):
+        document.refuse("redis.url", 'expected "embedded", redis://host, rediss://host or unix:///path')
+    elif parts.password and document.from_file("redis.url"):
+        document.refuse("redis.url", "holds a password: give it by the variable MARKETD__REDIS__URL")
+    return redis
+
+
+def _names_a_server(parts: SplitResult) -> bool:
+    if parts.scheme == "unix":
+        return parts.path not in {"", "/"}
+    return parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+
+
+def _ray(document: Document, value: object) -> RaySettings:
+    ray = document.section("ray", value, RaySettings) or RaySettings()
+    parts = _split(f"//{ray.address}")
+    if ray.address and (parts is None or parts.netloc != ray.address or not parts.port or not parts.hostname):
+        document.refuse("ray.address", "expected host:port, or nothing for a head of its own")
+    if ray.temp_dir and not Path(ray.temp_dir).is_absolute():
+        document.refuse("ray.temp_dir", "expected an absolute path")
+    return ray
+
+
+def _together(document: Document, settings: Settings) -> None:
+    """Refuse values that are each possible, but not beside one another."""
+    engine, pairs, most = settings.engine, len(settings.pairs), settings.engine.max_pairs_per_node
+    if engine.flush_interval_ms < engine.gather_ms:
+        document.refuse("engine.flush_interval_ms", f"is less than engine.gather_ms ({engine.gather_ms})")
+    if engine.close_grace_ms >= engine.stale_after_s * 1_000:
+        document.refuse("engine.close_grace_ms", f"reaches engine.stale_after_s ({engine.stale_after_s:g} s)")
+    if pairs > most and not settings.ray.address:
+        document.refuse("pairs", f"{pairs} pairs, but engine.max_pairs_per_node is {most}")

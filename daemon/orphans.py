@@ -1,0 +1,76 @@
+"""Left-overs of a daemon that was killed: they would hold its files and its memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from market.errors import Fatal
+
+VARIABLE = "MARKETD_RUN_DIR"
+"""In the environment of everything a daemon starts, handed down to the children's children."""
+
+
+def environment(run_dir: Path) -> dict[str, str]:
+    """Give the variable that marks a child as this run folder's."""
+    return {VARIABLE: str(run_dir.absolute())}
+
+
+def find(run_dir: Path) -> list[int]:
+    """List the processes marked as this run folder's, this one and its ancestors apart."""
+    mark = f"{VARIABLE}={run_dir.absolute()}".encode()
+    spared = _lineage()
+    return [pid for pid in _processes() if pid not in spared and mark in _variables(pid)]
+
+
+def kill(run_dir: Path, timeout_s: float = 10.0) -> int:
+    """Kill what `find` lists until nothing is left, and count it; raise Fatal if it does not go in time.
+
+    Only for the holder of the folder's lock: anyone else would kill a living daemon's children.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + timeout_s
+    while left := find(run_dir):
+        if time.monotonic() > deadline:
+            raise Fatal(f"processes {left} of {run_dir} do not end")
+        for pid in left:
+            _kill(pid)
+        killed.update(left)
+        time.sleep(0.01)
+    return len(killed)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # gone since it was listed
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _variables(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # another user's, or gone; a zombie's is empty
+        return []
+
+
+def _lineage() -> set[int]:
+    pid, lineage = os.getpid(), set[int]()
+    while pid:
+        lineage.add(pid)
+        pid = _parent(pid)
+    return lineage
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])

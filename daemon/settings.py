@@ -1,0 +1,134 @@
+"""What the configuration becomes: frozen, complete, checked; each part receives only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from actors.spec import EngineSpec, LiveSource, PairSpec
+from market.pairs import Pair
+
+VENUES: Mapping[tuple[str, str], LiveSource] = MappingProxyType(
+    {
+        ("binance", "spot"): LiveSource(
+            ws_url="wss://data-stream.binance.vision",
+            rest_url="https://data-api.binance.vision",
+        ),
+    },
+)
+"""The venues that are spoken, and where they answer when the configuration does not say."""
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSettings:
+    """One followed pair; `tick_size` 0 means the venue's own."""
+
+    pair: Pair
+    alias: str
+    state_step_s: int = 1
+    tick_size: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The knobs of every pair's engine; `timeframes` are texts such as `5s`, `1m`, `1h`."""
+
+    gather_ms: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    flush_interval_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
+    max_batch_ticks: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
+    journal_sync: bool = True
+    max_pairs_per_node: Annotated[int, Meta(ge=1, le=1_000)] = 200
+    stale_after_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
+    close_grace_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
+    quotes_interval_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
+    timeframes: tuple[str, ...] = ("1m", "5m", "15m")
+
+    def spec(self) -> EngineSpec:
+        return EngineSpec(
+            gather_ms=self.gather_ms,
+            flush_interval_ms=self.flush_interval_ms,
+            max_batch_ticks=self.max_batch_ticks,
+            journal_sync=self.journal_sync,
+            stale_after_s=self.stale_after_s,
+            close_grace_ms=self.close_grace_ms,
+            quotes_interval_ms=self.quotes_interval_ms,
+            timeframes_s=tuple(sorted(timeframe_s(text) for text in self.timeframes)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """`url` may hold a password: it is never shown."""
+
+    url: str = field(default=EMBEDDED, repr=False)
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaySettings:
+    """`address` "" means a head of our own; `temp_dir` "" means a folder chosen for it."""
+
+    address: str = ""
+    temp_dir: str = ""
+    dashboard: bool = False
+    dashboard_port: Annotated[int, Meta(ge=1_024, le=65_535)] = 8_265
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`data_dir` is absolute; `exchanges` holds every known venue's addresses."""
+
+    data_dir: Path
+    pairs: tuple[PairSettings, ...]
+    exchanges: Mapping[tuple[str, str], LiveSource] = field(default_factory=lambda: VENUES)
+    engine: EngineSettings = EngineSettings()
+    redis: RedisSettings = RedisSettings()
+    ray: RaySettings = RaySettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def run_dir(self) -> Path:
+        return self.data_dir / "run"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run_dir / "control.sock"
+
+    def pair_specs(self) -> tuple[PairSpec, ...]:
+        """Say what each pair's actor is told, in the order of the file."""
+        lane = self.run_dir / "lanes" / "signal.sock" if self.redis.enabled else None
+        return tuple(
+            PairSpec(
+                pair=one.pair,
+                alias=one.alias,
+                folder=self.data_dir / one.pair.path,
+                source=self.exchanges[one.pair.exchange, one.pair.market],
+                engine=self.engine.spec(),
+                signal_lane=lane,
+            )
+            for one in self.pairs
+        )
+
+
+def timeframe_s(text: str) -> int:
+    """Read `5s`, `1m`, `2h` or `1d` as seconds; raise ValueError unless whole bars fill a day."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in {"s", "m", "h", "d"} or not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{text!r} is no timeframe (like 5s, 1m, 1h)")
+    seconds = int(number) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[unit]
+    if not seconds or 86_400 % seconds:
+        raise ValueError(f"{text!r} does not divide a day")
+    return seconds

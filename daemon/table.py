@@ -1,0 +1,131 @@
+"""What a person sees of the pairs: a table on a terminal, lines anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from market.times import NS_PER_S
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOTHING = "-"
+
+
+class LastCandle(NamedTuple):
+    ts_ns: int  # open time
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """One pair now; None is what is not known yet, latencies are of the last seconds.
+
+    `gaps` and `restarts` count since the daemon began; `sink_lag` (events behind) and `rss_bytes` are for
+    status.
+    """
+
+    pair: str
+    price: float | None = None
+    ticks_per_s: float = 0.0
+    journal_p50_ms: float | None = None  # frame received → on disk
+    journal_p99_ms: float | None = None
+    subscriber_p50_ms: float | None = None  # frame received → in a subscriber's hands
+    subscriber_p99_ms: float | None = None
+    cvd: float | None = None
+    candle: LastCandle | None = None  # the last one closed, of 1m
+    gaps: int = 0
+    restarts: int = 0
+    sink_lag: Mapping[str, int] = field(default_factory=dict)
+    rss_bytes: int = 0
+
+
+WIDE = 120
+HEADINGS = {
+    "ticks/s": "ticks\n/s",
+    "journal": "journal\nms",
+    "subscriber": "sub-\nscriber\nms",
+    "restarts": "re-\nstarts",
+}
+CAPTION = "journal, subscriber: ms from a frame's arrival, p50/p99"
+
+
+def render(rows: Sequence[PairRow], width: int) -> Table:
+    """Lay the rows out for a terminal; below 120 columns a candle shows its time and close only."""
+    from rich.table import Table  # noqa: PLC0415  `status` answers without it
+
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=CAPTION, caption_justify="left", width=width
+    )
+    wide = width >= WIDE
+    venue, names = _names(rows)
+    table.add_column(venue, no_wrap=True, ratio=1)
+    for name in _columns(wide=wide):
+        table.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
+    for row, name in zip(rows, names, strict=True):
+        table.add_row(name, *_cells(row, wide=wide), style="yellow" if row.gaps or row.restarts else "")
+    return table
+
+
+def line(row: PairRow) -> str:
+    """Write a row as one line of name=value, for logs, pipes and `marketd status`."""
+    named = zip(_columns(wide=True), _cells(row, wide=True), strict=True)
+    facts = [f"{name}={value}" for name, value in named]
+    facts += [f"lag.{sink}={lag}" for sink, lag in row.sink_lag.items()]
+    facts += [f"rss_mb={row.rss_bytes / 1e6:.0f}"] if row.rss_bytes else []
+    return " ".join([row.pair, *facts])
+
+
+def _names(rows: Sequence[PairRow]) -> tuple[str, list[str]]:
+    """Take what all pairs share, `binance:spot`, into the heading."""
+    venues = {row.pair.rpartition(":")[0] for row in rows}
+    if len(venues) != 1:
+        return "pair", [row.pair for row in rows]
+    return venues.pop(), [row.pair.rpartition(":")[2] for row in rows]
+
+
+def _columns(*, wide: bool) -> tuple[str, ...]:
+    candle = ("open", "high", "low", "close", "volume") if wide else ("close",)
+    return ("last", "ticks/s", "journal", "subscriber", "cvd", "1m", *candle, "gaps", "restarts")
+
+
+def _cells(row: PairRow, *, wide: bool) -> tuple[str, ...]:
+    return (
+        _price(row.price),
+        f"{row.ticks_per_s:.1f}",
+        _spread(row.journal_p50_ms, row.journal_p99_ms),
+        _spread(row.subscriber_p50_ms, row.subscriber_p99_ms),
+        _amount(row.cvd),
+        *_candle(row.candle, wide=wide),
+        str(row.gaps),
+        str(row.restarts),
+    )
+
+
+def _price(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def _amount(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.5g}"
+
+
+def _spread(p50: float | None, p99: float | None) -> str:
+    return NOTHING if p50 is None or p99 is None else f"{p50:.1f}/{p99:.1f}"
+
+
+def _candle(candle: LastCandle | None, *, wide: bool) -> tuple[str, ...]:
+    if candle is None:
+        return (NOTHING,) * (6 if wide else 2)
+    time = datetime.fromtimestamp(candle.ts_ns // NS_PER_S, UTC).strftime("%H:%M")
+    if not wide:
+        return (time, _price(candle.close))
+    prices = (candle.open, candle.high, candle.low, candle.close)
+    return (time, *map(_price, prices), _amount(candle.volume))
