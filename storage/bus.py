@@ -180,11 +180,12 @@ def _connection(url: str, timeout_s: float) -> Any:
             socket_timeout=None,  # one limit for a whole pipeline stands in _ask
             socket_connect_timeout=timeout_s,
         )
-        if url.startswith("unix:") and not pool.connection_kwargs.get("path"):
-            raise ValueError("unix:// needs the socket's path")
-        return pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has none here
+        connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has none here
     except (ValueError, TypeError, RedisError) as error:
         raise UsageError(f"redis.url: {error}") from error
+    if getattr(connection, "path", None) == "":
+        raise UsageError("redis.url: unix:// needs the path of a socket")
+    return connection
 
 
 def _pack(*command: bytes | str | float) -> bytes:

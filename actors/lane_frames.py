@@ -1,0 +1,120 @@
+"""What travels on a lane: `length u32 little-endian, msgpack`, without any I/O."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from market.errors import BadFrame
+
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+TARGET_FRAME_BYTES = 256 * 1024
+_LENGTH = struct.Struct("<I")
+_ENCODER = msgspec.msgpack.Encoder()
+
+T = TypeVar("T")
+Fields: TypeAlias = dict[str, str | int | float]
+
+
+class Outgoing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event on its way out: `message` is its JSON, `received_ns` the time of its cause (0: not known)."""
+
+    seq: int
+    received_ns: int
+    message: bytes
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """A pair's first frame: `last_seq` is its record's newest event, `cursor` the last one acknowledged."""
+
+    pair_key: str
+    symbol: str
+    last_seq: int
+    cursor: int
+
+
+class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
+    events: list[Outgoing]
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):
+    fields: Fields
+
+
+class Resume(msgspec.Struct, frozen=True, array_like=True, tag="resume"):
+    """The supervisor wants every event after `after_seq`, in order."""
+
+    after_seq: int
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
+    """The store has every event up to `seq`."""
+
+    seq: int
+
+
+ToSupervisor: TypeAlias = Hello | Events | Snapshot
+ToPair: TypeAlias = Resume | Ack
+Frame: TypeAlias = ToSupervisor | ToPair
+
+
+def encode(frame: Frame) -> bytearray:
+    buffer = bytearray(_LENGTH.size)
+    _ENCODER.encode_into(frame, buffer, _LENGTH.size)
+    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    return buffer
+
+
+def event_frames(events: Sequence[Outgoing]) -> Iterator[Events]:
+    """Cut events into frames of about 256 KiB."""
+    part: list[Outgoing] = []
+    size = 0
+    for event in events:
+        if part and size + len(event.message) > TARGET_FRAME_BYTES:
+            yield Events(part)
+            part, size = [], 0
+        part.append(event)
+        size += len(event.message)
+    if part:
+        yield Events(part)
+
+
+class FrameReader(Generic[T]):
+    """Puts frames together from any slices of the byte stream; holds at most one unfinished frame."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[T]:
+        """Yield what became complete; raise BadFrame for a frame that is too large or not understood."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        while len(buffer) - at >= _LENGTH.size:
+            start = at + _LENGTH.size
+            (length,) = _LENGTH.unpack_from(buffer, at)
+            if length > MAX_FRAME_BYTES:
+                raise BadFrame(f"a frame of {length} bytes, more than {MAX_FRAME_BYTES}", b"")
+            if len(buffer) < start + length:
+                break
+            at = start + length
+            yield self._decode(bytes(buffer[start:at]))
+        del buffer[:at]
+
+    def _decode(self, body: bytes) -> T:
+        try:
+            return self._decoder.decode(body)
+        except msgspec.MsgspecError as error:
+            raise BadFrame(str(error), body[:1024]) from error
+
+
+def supervisor_reader() -> FrameReader[ToSupervisor]:
+    return FrameReader(msgspec.msgpack.Decoder(ToSupervisor))
+
+
+def pair_reader() -> FrameReader[ToPair]:
+    return FrameReader(msgspec.msgpack.Decoder(ToPair))

@@ -1,0 +1,112 @@
+"""A supervisor's end of the lanes: one socket, many pairs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from actors.lane_frames import (
+    Ack,
+    Events,
+    Fields,
+    Hello,
+    Outgoing,
+    Resume,
+    Snapshot,
+    ToSupervisor,
+    supervisor_reader,
+)
+from actors.lane_link import Link, short_path
+from market.errors import BadFrame
+
+_BACKLOG = 512
+
+
+class LaneHandler(Protocol):
+    """What a supervisor does about its lanes; each call must return at once."""
+
+    def joined(self, lane: Lane) -> None: ...
+    def events(self, lane: Lane, events: list[Outgoing]) -> None: ...
+    def snapshot(self, lane: Lane, fields: Fields) -> None: ...
+    def left(self, lane: Lane) -> None: ...
+
+
+class Lane:
+    """One connected pair; `hello` is what it said first."""
+
+    hello: Hello
+
+    def __init__(self, server: LaneServer, handler: LaneHandler) -> None:
+        self._server = server
+        self._handler = handler
+        self._greeted = False
+        self.link = Link(supervisor_reader(), self._received, self._changed)
+
+    def resume(self, after_seq: int) -> None:
+        self.link.send(Resume(after_seq))
+
+    def ack(self, seq: int) -> None:
+        self.link.send(Ack(seq))
+
+    def pause(self) -> None:
+        """Read no more from it; its pair notices that the socket is full."""
+        self.link.pause_reading()
+
+    def go_on(self) -> None:
+        self.link.resume_reading()
+
+    def close(self) -> None:
+        """Hang up; a living pair comes again with a new hello."""
+        self.link.close()
+
+    def _received(self, frame: ToSupervisor) -> None:
+        if isinstance(frame, Hello) is self._greeted:
+            raise BadFrame("a lane begins with one hello", b"")
+        if isinstance(frame, Events):
+            self._handler.events(self, frame.events)
+        elif isinstance(frame, Snapshot):
+            self._handler.snapshot(self, frame.fields)
+        else:
+            self.hello, self._greeted = frame, True
+            self._handler.joined(self)
+
+    def _changed(self) -> None:
+        if self.link.closed:
+            self._server.lanes.discard(self)
+            if self._greeted:
+                self._handler.left(self)
+
+
+class LaneServer:
+    """Listens at `path` and tells `handler` what the pairs say."""
+
+    def __init__(self, path: Path, handler: LaneHandler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self.lanes: set[Lane] = set()
+
+    async def start(self) -> None:
+        """Listen, in place of whoever listened there before."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with short_path(self._path) as path:
+            listener.bind(path)
+        self._path.chmod(0o600)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
+
+    def close(self) -> None:
+        """Stop listening and hang up on everyone."""
+        if self._server:
+            self._server.close()
+        for lane in list(self.lanes):
+            lane.close()
+
+    def _accept(self) -> asyncio.Protocol:
+        lane = Lane(self, self._handler)
+        self.lanes.add(lane)
+        return lane.link

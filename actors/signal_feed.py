@@ -1,0 +1,107 @@
+"""What waits for the next pipeline to Redis: bounded per pair, fair between pairs, without any I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from actors.lane_frames import Fields, Hello, Outgoing
+from market.errors import SequenceBroken
+
+FEED_EVENTS = 1_024  # with more waiting the feed is full, and its lane is not read
+FEED_BYTES = 256 * 1024
+SHARE_EVENTS = 256  # of one feed in one pipeline
+SHARE_BYTES = 128 * 1024
+PIPELINE_EVENTS = 2_048  # no feed joins a pipeline that holds as many
+PIPELINE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """One pair's events on their way: those up to `acked` are in Redis, `pending` follow without a hole."""
+
+    hello: Hello
+    resumed: bool = False
+    acked: int = 0
+    pending: deque[Outgoing] = field(default_factory=deque)
+    pending_bytes: int = 0
+    has_turn: bool = False
+    snapshot: Fields | None = None
+    snapshot_ns: int = 0
+    snapshot_waits: bool = False
+
+    @property
+    def symbol(self) -> str:
+        return self.hello.symbol
+
+    @property
+    def last_seq(self) -> int:
+        """The newest event of the pair's record, as far as the pair has told."""
+        return max(self.hello.last_seq, self.acked + len(self.pending))
+
+    @property
+    def full(self) -> bool:
+        return len(self.pending) > FEED_EVENTS or self.pending_bytes > FEED_BYTES
+
+    def resume(self, stream_seq: int, maxlen: int) -> int:
+        """Decide after which seq the pair goes on.
+
+        What may not have been published comes again, and what the stream lacks, as far back as it reaches.
+        """
+        self.resumed = True
+        self.acked = min(self.hello.cursor, max(stream_seq, self.hello.last_seq - maxlen))
+        return self.acked
+
+    def accept(self, events: list[Outgoing]) -> None:
+        """Take what the lane brought; raise SequenceBroken unless it follows what came before."""
+        expected = self.acked + len(self.pending) + 1
+        for event in events:
+            if not self.resumed or event.seq != expected:
+                raise SequenceBroken(self.hello.pair_key, expected, event.seq)
+            self.pending.append(event)
+            self.pending_bytes += len(event.message)
+            expected += 1
+
+    def share(self) -> list[Outgoing]:
+        """Copy the next events to send, at most one feed's share of a pipeline."""
+        taken: list[Outgoing] = []
+        size = 0
+        for event in self.pending:
+            size += len(event.message)
+            if taken and (size > SHARE_BYTES or len(taken) == SHARE_EVENTS):
+                break
+            taken.append(event)
+        return taken
+
+    def confirm(self, events: list[Outgoing]) -> None:
+        """Forget events that Redis has."""
+        for event in events:
+            self.pending.popleft()
+            self.pending_bytes -= len(event.message)
+        self.acked = events[-1].seq
+
+    def drop(self) -> None:
+        """Forget what waits: its pair will bring it again."""
+        self.pending.clear()
+        self.pending_bytes = 0
+
+
+def take_turn(turns: deque[Feed], feed: Feed) -> None:
+    """Queue a feed that has something to send, once."""
+    if feed.pending and not feed.has_turn:
+        feed.has_turn = True
+        turns.append(feed)
+
+
+def gather(turns: deque[Feed]) -> dict[Feed, list[Outgoing]]:
+    """Take the feeds whose turn it is, with their shares, until a pipeline is full."""
+    batch: dict[Feed, list[Outgoing]] = {}
+    events = size = 0
+    while turns and events < PIPELINE_EVENTS and size < PIPELINE_BYTES:
+        feed = turns.popleft()
+        feed.has_turn = False
+        if share := feed.share():
+            batch[feed] = share
+            events += len(share)
+            size += sum(len(event.message) for event in share)
+    return batch
