@@ -199,7 +199,7 @@ class RecordedHistory:
         self._tape = Tape(ids, ts_ns, columns, texts=(prices, sizes))
         self.first_id = int(ids[0])
         self.first_ns = int(ts_ns[0])
-        self.tick_e8 = int(np.gcd.reduce(columns.price_e8))
+        self.tick_e8 = _decimal_step(columns.price_e8)
 
     def last_id_at(self, ts_ns: int) -> int:
         count = int(np.searchsorted(self._tape.ts_ns, ts_ns, side="right"))
@@ -224,6 +224,12 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     return list(csv.DictReader(text.splitlines()))
+
+
+def _decimal_step(prices_e8: Ints) -> int:
+    """Give the greatest power of ten that all prices are multiples of, at most 1."""
+    steps = [10**k for k in range(8, 0, -1)]
+    return next((step for step in steps if not (prices_e8 % step).any()), 1)
 
 
 def _e8(texts: list[str]) -> Ints:
