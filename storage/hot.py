@@ -1,0 +1,249 @@
+"""A pair's DuckDB file: a view of its journal, written in one transaction a flush."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+import numpy as np
+
+from market.errors import UsageError
+from market.rows import EventRow, Row, Rows
+from market.ticks import Ticks
+from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
+from storage.inserts import Inserter
+from storage.schema import SCHEMA_VERSION, ddl, tables
+
+__all__ = ["REJECTED_CAP", "Damaged", "HotFile", "set_aside"]
+
+REJECTED_CAP = 10_000
+
+_EVENTS = "SELECT seq, epoch_ns(timestamp), event, data FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
+_CAP_REJECTED = """
+DELETE FROM rejected WHERE rowid NOT IN (SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ?)
+"""
+
+
+class Span(NamedTuple):
+    """How many rows of a sequence there are, its least and its largest number (0 when there are none)."""
+
+    rows: int = 0
+    first: int = 0
+    last: int = 0
+
+    def plus(self, rows: int, first: int, last: int) -> Span:
+        return Span(self.rows + rows, min(self.first, first) if self.rows else first, max(self.last, last))
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the file says of itself in `meta`, written in the transaction of the rows it counts."""
+
+    record: int = 0  # the journal record up to which the rows stand
+    ticks: Span = Span()
+    events: Span = Span()
+    cursors: dict[str, tuple[int, int]] = {}  # by sink: last acknowledged seq, and when (ns)
+
+
+class HotFile:
+    """The only writer of one pair's file; every call belongs to one thread.
+
+    Readers work on cursors of `connection`. Faults of the engine come out as Retryable (a full disk, a file
+    that another process holds) or Damaged.
+    """
+
+    def __init__(self, path: Path, con: duckdb.DuckDBPyConnection) -> None:
+        known = _meta(con)
+        self.connection = con
+        self.tick_size = float(known["tick_size"]) if "tick_size" in known else None
+        self._path = path
+        self._sql = Inserter(con)
+        self._head = _head(known)
+        self._cursors = dict(self._head.cursors)
+
+    @classmethod
+    def open(
+        cls, path: Path, pair_key: str, timeframes_s: Iterable[int], tick_size: float | None = None
+    ) -> HotFile:
+        """Open or create the file and prove that it is whole.
+
+        The file's own tick size, once there is one, goes before `tick_size`. Raises Damaged, Retryable
+        (another process has it open) or UsageError (written by a later marketd).
+        """
+        timeframes = tuple(timeframes_s)
+        if mark(path).exists():
+            raise Damaged(f"{path}: a checkpoint was interrupted")
+        fresh = not path.exists()
+        if fresh and wal(path).exists():
+            raise Damaged(f"{path}: only its log is left")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with translated(path, opening=True):
+            con = connect(path)
+            try:
+                if fresh:
+                    _create(con, pair_key, timeframes)
+                known = _checked(con, path, pair_key)
+                _extend(con, timeframes, known, tick_size)
+                return cls(path, con)
+            except BaseException:
+                con.close()
+                raise
+
+    @property
+    def position(self) -> int:
+        """Number of the journal record that the rows stand for; 0 when there is none."""
+        return self._head.record
+
+    def last_tick_seq(self) -> int:
+        return self._head.ticks.last
+
+    def cursor(self, sink: str) -> int:
+        """Give the last sequence number that `sink` acknowledged; 0 when none."""
+        return self._cursors.get(sink, (0, 0))[0]
+
+    def set_cursor(self, sink: str, seq: int) -> None:
+        """Move a cursor; it is written with the next flush, and an older one only repeats what sinks know."""
+        self._cursors[sink] = seq, time.time_ns()
+
+    def flush(self, rows: Rows, position: int) -> None:
+        """Write rows, cursors and position in one transaction: all or nothing."""
+        if not rows and position == self.position and self._cursors == self._head.cursors:
+            return
+        with translated(self._path), self._transaction():
+            head = self._write(rows, position)
+            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [_text(head)])
+        self._head = head
+
+    def events_after(self, seq: int, limit: int) -> list[EventRow]:
+        """Read the events numbered seq + 1 to seq + limit."""
+        with translated(self._path):
+            found = self._sql.run(_EVENTS, [seq, seq + limit]).fetchall()
+        return [EventRow(number, ts_ns, event, data.encode()) for number, ts_ns, event, data in found]
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file; a kill meanwhile leaves the mark that makes it Damaged.
+
+        Raises Retryable, with nothing done, while a reader is in the way.
+        """
+        set_mark(self._path, there=True)
+        with translated(self._path):
+            try:
+                self._sql.run("CHECKPOINT")
+            except duckdb.TransactionException:
+                set_mark(self._path, there=False)
+                raise
+        set_mark(self._path, there=False)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._sql.run("BEGIN")
+        try:
+            yield
+            self._sql.run("COMMIT")
+        except BaseException:
+            with suppress(duckdb.Error):  # a failed commit has already rolled back
+                self._sql.run("ROLLBACK")
+            raise
+
+    def _write(self, rows: Rows, position: int) -> Head:
+        events = _plus_events(self._head.events, rows.inserted)
+        head = Head(position, self._write_ticks(rows.ticks), events, dict(self._cursors))
+        for table, new in rows.inserted.items():
+            if new:
+                self._sql.insert(table, new[-REJECTED_CAP:] if table == "rejected" else new)
+        for table, changed in rows.replaced.items():
+            if changed:
+                self._sql.replace(table, changed)
+        if rows.inserted.get("rejected"):
+            self._sql.run(_CAP_REJECTED, [REJECTED_CAP])
+        return head
+
+    def _write_ticks(self, chunks: list[tuple[int, Ticks]]) -> Span:
+        chunks = [(first, ticks) for first, ticks in chunks if len(ticks)]
+        if not chunks:
+            return self._head.ticks
+        seq = np.concatenate([np.arange(first, first + len(ticks)) for first, ticks in chunks])
+        self._sql.insert_ticks(seq, np.concatenate([ticks for _, ticks in chunks]))
+        return self._head.ticks.plus(len(seq), int(seq.min()), int(seq.max()))
+
+
+def _plus_events(said: Span, inserted: dict[str, list[Row]]) -> Span:
+    numbers = [row[0] for row in inserted.get("events", ())]
+    return said.plus(len(numbers), min(numbers), max(numbers)) if numbers else said
+
+
+def _create(con: duckdb.DuckDBPyConnection, pair_key: str, timeframes_s: tuple[int, ...]) -> None:
+    """Make a new file in one transaction: a kill meanwhile leaves one without tables, which is Damaged."""
+    con.execute("BEGIN")
+    for statement in ddl(timeframes_s):
+        con.execute(statement)
+    con.execute(
+        "INSERT INTO meta VALUES ('schema_version', ?), ('pair', ?), ('position', ?)",
+        [str(SCHEMA_VERSION), pair_key, _text(Head())],
+    )
+    con.execute("COMMIT")
+
+
+def _checked(con: duckdb.DuckDBPyConnection, path: Path, pair_key: str) -> dict[str, str]:
+    """Refuse what is not this pair's whole file; return its `meta`."""
+    if missing := tables(()).keys() - _names(con):
+        raise Damaged(f"{path}: has no {', '.join(sorted(missing))}")
+    known = _meta(con)
+    version = known.get("schema_version", "")
+    if not version.isdecimal() or known.get("pair") != pair_key:
+        raise Damaged(
+            f"{path}: holds {known.get('pair')} in schema version {version or 'none'}, not {pair_key}"
+        )
+    if int(version) > SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema version {version}; this marketd knows {SCHEMA_VERSION}")
+    try:
+        head = _head(known)
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise Damaged(f"{path}: meta does not say where it stands") from error
+    for table, said in (("ticks", head.ticks), ("events", head.events)):
+        if (found := _span(con, table)) != said:
+            raise Damaged(f"{path}: {table} holds {found}, its last commit said {said}")
+    return known
+
+
+def _extend(
+    con: duckdb.DuckDBPyConnection,
+    timeframes_s: tuple[int, ...],
+    known: dict[str, str],
+    tick_size: float | None,
+) -> None:
+    """Add what the configuration says and the file has not."""
+    if tables(timeframes_s).keys() - _names(con):
+        for statement in ddl(timeframes_s):
+            con.execute(statement)
+    if tick_size is not None and "tick_size" not in known:
+        con.execute("INSERT INTO meta VALUES ('tick_size', ?)", [repr(tick_size)])
+
+
+def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+
+
+def _meta(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    return dict(con.execute("SELECT key, value FROM meta").fetchall())
+
+
+def _head(known: dict[str, str]) -> Head:
+    return msgspec.json.decode(known["position"], type=Head)
+
+
+def _text(head: Head) -> str:
+    return msgspec.json.encode(head).decode()
+
+
+def _span(con: duckdb.DuckDBPyConnection, table: str) -> Span:
+    numbers = "count(*), coalesce(min(seq), 0), coalesce(max(seq), 0)"
+    (row,) = con.execute(f"SELECT {numbers} FROM {table}").fetchall()  # noqa: S608 - a name of our schema
+    return Span(*row)

@@ -1,0 +1,113 @@
+"""Rows into DuckDB tables by the cheaper of two ways, on statements that are parsed once."""
+
+# ruff: noqa: S608 - every name put into SQL here is one of our own schema
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from market.rows import Row
+from market.ticks import Ticks
+from storage.schema import TIME, columns
+
+FEW = 5
+"""Up to here parameters are cheaper: 0.54 ms of CPU for one row, against 0.80 for any number by arrays."""
+
+_CHUNK = 1_000  # DuckDB looks at so many objects of a column to find its type: all of them, then
+_BIND = {TIME: "make_timestamp_ns({})", "JSON": "decode({})"}
+_SIDES = {1: "BUY", -1: "SELL"}
+_TICKS = """
+INSERT INTO ticks
+SELECT seq, ts, price, size, CASE side WHEN 1 THEN 'BUY' WHEN -1 THEN 'SELL' END, id::VARCHAR, received, 0
+FROM source
+"""
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+class Inserter:
+    """Write rows on one connection, inside the caller's transaction."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
+        self._parsed: dict[str, duckdb.Statement] = {}  # bounded: FEW texts a table and a handful of others
+
+    def run(self, sql: str, params: Sequence[object] = ()) -> duckdb.DuckDBPyConnection:
+        """Execute a text that comes again; parsing it costs 0.2 ms, so that is done once."""
+        return self._con.execute(self._statement(sql), params)
+
+    def insert(self, table: str, rows: Sequence[Row], into: str = "") -> None:
+        """Append rows of a table, or of its like named `into`."""
+        head = f"INSERT INTO {into or table}"
+        binds = [_BIND.get(sql_type, "{}") for _, sql_type in columns(table)]
+        if len(rows) <= FEW:
+            values = f"({', '.join(bind.format('?') for bind in binds)})"
+            self.run(
+                f"{head} VALUES {', '.join([values] * len(rows))}", [value for row in rows for value in row]
+            )
+            return
+        picked = ", ".join(bind.format(f"c{i}") for i, bind in enumerate(binds))
+        for start in range(0, len(rows), _CHUNK):
+            source = {
+                f"c{i}": _array(column)
+                for i, column in enumerate(zip(*rows[start : start + _CHUNK], strict=True))
+            }
+            self._run_over(f"{head} SELECT {picked} FROM source", source)
+
+    def replace(self, table: str, rows: Sequence[Row]) -> None:
+        """Put rows in the place of those with the same first column; the last of equals wins."""
+        latest = {row[0]: row for row in rows}
+        name, sql_type = columns(table)[0]
+        key = _BIND.get(sql_type, "{}").format("key")
+        self._run_over(
+            f"DELETE FROM {table} WHERE {name} IN (SELECT {key} FROM source)",
+            {"key": _array(tuple(latest))},
+        )
+        self.insert(table, tuple(latest.values()))
+
+    def insert_ticks(self, seq: npt.NDArray[np.int64], ticks: Ticks) -> None:
+        if len(ticks) <= FEW:
+            self.insert(
+                "ticks", [_tick_row(n, *tick) for n, tick in zip(seq.tolist(), ticks.tolist(), strict=True)]
+            )
+            return
+        source = {
+            "seq": seq,
+            "ts": _column(ticks, "ts_ns").view("M8[ns]"),
+            "price": _column(ticks, "price"),
+            "size": _column(ticks, "size"),
+            "side": _column(ticks, "side"),
+            "id": _column(ticks, "trade_id"),
+            "received": _column(ticks, "received_ns").view("M8[ns]"),
+        }
+        self._run_over(_TICKS, source)
+
+    def _run_over(self, sql: str, source: Arrays) -> None:  # noqa: ARG002 - DuckDB finds it by its name here
+        self._con.execute(self._statement(sql))
+
+    def _statement(self, sql: str) -> duckdb.Statement:
+        found = self._parsed.get(sql)
+        if found is None:
+            (found,) = duckdb.extract_statements(sql)
+            self._parsed[sql] = found
+        return found
+
+
+def _array(column: tuple[Any, ...]) -> npt.NDArray[Any]:
+    """Keep numbers as numbers; text, bytes and columns with None stay objects, whose None is NULL."""
+    plain = all(isinstance(value, (int, float)) for value in column)
+    return np.array(column, dtype=None if plain else object)
+
+
+def _column(ticks: Ticks, name: str) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(ticks[name])
+
+
+def _tick_row(seq: int, *tick: Any) -> Row:
+    trade_id, ts_ns, price, size, received_ns, side = tick
+    return seq, ts_ns, price, size, _SIDES.get(side), str(trade_id), received_ns, 0
