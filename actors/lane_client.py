@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
-from actors.backoff import delays
 from actors.lane_frames import Fields, Hello, Outgoing, Resume, Snapshot, ToPair, event_frames, pair_reader
 from actors.lane_link import Link, short_path
+from market.backoff import delays
 from market.errors import Retryable
 
 PAGE_EVENTS = 512
@@ -42,6 +42,7 @@ class LaneClient:
         self._wake = asyncio.Event()
         self._resumed = False  # the supervisor has said where to begin
         self._live = False  # everything up to _newest is written, and there is room for more
+        self._round = 0
         self._sent = 0  # the last seq written to this connection
         self._newest = 0  # the last seq there is
         self._acked = 0
@@ -119,7 +120,8 @@ class LaneClient:
 
     def _received(self, frame: ToPair) -> None:
         if isinstance(frame, Resume):
-            self._resumed, self._live, self._sent = True, False, frame.after_seq
+            self._resumed, self._live = True, False
+            self._sent, self._round = frame.after_seq, frame.round
             self._wake.set()
             return
         self._delays = delays()
@@ -135,7 +137,7 @@ class LaneClient:
         while self._resumed and link.writable and self._sent < self._newest:
             after = self._sent
             page = await self._read_after(after, PAGE_EVENTS)
-            if self._sent == after:  # else the supervisor asked for another point meanwhile
+            if self._sent == after:  # else the supervisor has asked for another point meanwhile
                 self._write(link, page)
             # The record may show an event a moment after its push; otherwise give the socket its turn.
             await asyncio.sleep(_RECORD_BEHIND_S if self._sent == after else 0)
@@ -148,7 +150,7 @@ class LaneClient:
             fresh = [event for event in events if event.seq > self._sent]
         if not fresh or fresh[0].seq != self._sent + 1:
             return
-        for frame in event_frames(fresh):
+        for frame in event_frames(self._round, fresh):
             if not link.writable:
                 return
             link.send(frame)

@@ -37,6 +37,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
 
 
 class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
+    """Events in order, without a hole; `round` is that of the Resume they follow."""
+
+    round: int
     events: list[Outgoing]
 
 
@@ -45,9 +48,10 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):
 
 
 class Resume(msgspec.Struct, frozen=True, array_like=True, tag="resume"):
-    """The supervisor wants every event after `after_seq`, in order."""
+    """The supervisor wants every event after `after_seq`, in order; each Resume begins a new round."""
 
     after_seq: int
+    round: int
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
@@ -68,18 +72,18 @@ def encode(frame: Frame) -> bytearray:
     return buffer
 
 
-def event_frames(events: Sequence[Outgoing]) -> Iterator[Events]:
+def event_frames(round_: int, events: Sequence[Outgoing]) -> Iterator[Events]:
     """Cut events into frames of about 256 KiB."""
     part: list[Outgoing] = []
     size = 0
     for event in events:
         if part and size + len(event.message) > TARGET_FRAME_BYTES:
-            yield Events(part)
+            yield Events(round_, part)
             part, size = [], 0
         part.append(event)
         size += len(event.message)
     if part:
-        yield Events(part)
+        yield Events(round_, part)
 
 
 class FrameReader(Generic[T]):

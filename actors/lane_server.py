@@ -42,10 +42,13 @@ class Lane:
         self._server = server
         self._handler = handler
         self._greeted = False
+        self._round = 0
         self.link = Link(supervisor_reader(), self._received, self._changed)
 
     def resume(self, after_seq: int) -> None:
-        self.link.send(Resume(after_seq))
+        """Have the pair send what follows; what it sent before and is still under way is passed over."""
+        self._round += 1
+        self.link.send(Resume(after_seq, self._round))
 
     def ack(self, seq: int) -> None:
         self.link.send(Ack(seq))
@@ -65,7 +68,8 @@ class Lane:
         if isinstance(frame, Hello) is self._greeted:
             raise BadFrame("a lane begins with one hello", b"")
         if isinstance(frame, Events):
-            self._handler.events(self, frame.events)
+            if frame.round == self._round:
+                self._handler.events(self, frame.events)
         elif isinstance(frame, Snapshot):
             self._handler.snapshot(self, frame.fields)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from actors.lane_frames import Fields, Hello, Outgoing
 from market.errors import SequenceBroken
 
@@ -43,14 +45,24 @@ class Feed:
     def full(self) -> bool:
         return len(self.pending) > FEED_EVENTS or self.pending_bytes > FEED_BYTES
 
-    def resume(self, stream_seq: int, maxlen: int) -> int:
-        """Decide after which seq the pair goes on.
+    def begin(self, stream_seq: int, maxlen: int) -> int:
+        """Decide after which seq the pair begins.
 
         What may not have been published comes again, and what the stream lacks, as far back as it reaches.
         """
         self.resumed = True
         self.acked = min(self.hello.cursor, max(stream_seq, self.hello.last_seq - maxlen))
         return self.acked
+
+    def rewind(self, stream_seq: int, maxlen: int) -> int | None:
+        """Decide whether the pair must bring again what the stream has lost, and after which seq."""
+        start = max(stream_seq, self.last_seq - maxlen)
+        if start >= self.acked:
+            return None
+        self.hello = replace(self.hello, last_seq=self.last_seq)
+        self.acked = start
+        self.drop()
+        return start
 
     def accept(self, events: list[Outgoing]) -> None:
         """Take what the lane brought; raise SequenceBroken unless it follows what came before."""

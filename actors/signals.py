@@ -11,10 +11,10 @@ from typing import Any
 
 import structlog
 
-from actors.backoff import delays
 from actors.lane_frames import Fields, Outgoing
 from actors.lane_server import Lane, LaneServer
 from actors.signal_feed import Feed, gather, take_turn
+from market.backoff import delays
 from market.errors import Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
 from storage.bus import SNAPSHOT_TTL_S, Bus, Sent
@@ -29,7 +29,7 @@ class SignalService:
     """Takes events from every pair on the node and acknowledges them when Redis has answered.
 
     Memory is bounded: of a lane whose events wait, no more is read. When Redis comes back without entries it
-    had, the lanes concerned are hung up; their pairs come again and are told where to begin.
+    had, the pairs concerned are told to begin again where its streams end.
     """
 
     def __init__(self, path: Path, bus: Bus) -> None:
@@ -130,13 +130,18 @@ class SignalService:
         """Find out what the server still holds, and have the pairs bring again what it lost."""
         resumed = [feed for feed in self._lanes if feed.resumed]
         points = await self._bus.resume_points({feed.symbol: feed.last_seq for feed in resumed})
-        rewound = [feed for feed in resumed if points[feed.symbol] < feed.acked]
+        rewound = [self._rewind(feed, points[feed.symbol]) for feed in resumed if feed in self._lanes]
         for feed in self._lanes:
             feed.snapshot_waits = feed.snapshot is not None
-        for feed in rewound:
-            if lane := self._lanes.get(feed):
-                lane.close()
-        self._note_back(len(rewound))
+        self._note_back(sum(rewound))
+
+    def _rewind(self, feed: Feed, stream_seq: int) -> bool:
+        start = feed.rewind(stream_seq, self._bus.maxlen)
+        if start is None:
+            return False
+        self._lanes[feed].resume(start)
+        self._lanes[feed].go_on()
+        return True
 
     async def _greet(self) -> None:
         """Tell pairs that have said hello where to begin."""
@@ -145,7 +150,7 @@ class SignalService:
             points = await self._bus.resume_points({feed.symbol: feed.hello.last_seq for feed in feeds})
             for feed in feeds:
                 if lane := self._lanes.get(feed):
-                    lane.resume(feed.resume(points[feed.symbol], self._bus.maxlen))
+                    lane.resume(feed.begin(points[feed.symbol], self._bus.maxlen))
         while self._hellos and (self._hellos[0] not in self._lanes or self._hellos[0].resumed):
             self._hellos.popleft()
 

@@ -26,7 +26,7 @@ outgoings = st.builds(Outgoing, seqs, seqs, st.binary(max_size=300))
 values = st.one_of(st.text(max_size=20), st.integers(-(2**63), 2**63), st.floats(allow_nan=False))
 to_supervisor = st.one_of(
     st.builds(Hello, st.text(max_size=20), st.text(max_size=20), seqs, seqs),
-    st.builds(Events, st.lists(outgoings, max_size=5)),
+    st.builds(Events, seqs, st.lists(outgoings, max_size=5)),
     st.builds(Snapshot, st.dictionaries(st.text(max_size=5), values, max_size=5)),
 )
 
@@ -44,7 +44,10 @@ def test_any_slicing_of_the_stream_gives_the_same_frames(frames: list[Frame], si
 
 
 def test_what_a_supervisor_says() -> None:
-    assert list(pair_reader().feed(bytes(encode(Resume(0)) + encode(Ack(2**40))))) == [Resume(0), Ack(2**40)]
+    assert list(pair_reader().feed(bytes(encode(Resume(0, 1)) + encode(Ack(2**40))))) == [
+        Resume(0, 1),
+        Ack(2**40),
+    ]
 
 
 def test_a_frame_over_the_bound_is_refused_before_it_is_read() -> None:
@@ -70,7 +73,7 @@ def test_the_wrong_ends_frames_are_refused() -> None:
 @given(st.lists(st.integers(0, TARGET_FRAME_BYTES * 2), max_size=8))
 def test_events_are_cut_into_frames_of_bounded_size(sizes: list[int]) -> None:
     events = [Outgoing(seq, 0, bytes(size)) for seq, size in enumerate(sizes)]
-    frames = list(event_frames(events))
+    frames = list(event_frames(1, events))
     assert [event for frame in frames for event in frame.events] == events
     assert all(
         len(frame.events) == 1 or sum(len(e.message) for e in frame.events) <= TARGET_FRAME_BYTES

@@ -126,6 +126,24 @@ async def test_the_supervisor_says_where_to_begin(
     assert record.acks == [50, 51]  # a cursor never goes back
 
 
+async def test_what_was_under_way_before_a_rewind_is_passed_over(
+    path: Path,
+    supervisor: Supervisor,
+    server: LaneServer,
+) -> None:
+    assert server.lanes == set()
+    record = Record(path)
+    async with running(record):
+        await eventually(lambda: record.lane.connected)
+        record.tell(10)
+        await eventually(lambda: record.lane.lag == 0)
+        supervisor.lanes[0].resume(5)
+        for _ in range(20):
+            record.tell()  # goes out before the pair has read that it is to rewind
+        await eventually(lambda: record.lane.lag == 0)
+    assert supervisor.seqs == [*range(1, 11), *range(6, 31)]
+
+
 async def test_a_record_that_shows_events_late_leaves_no_gap(
     path: Path,
     supervisor: Supervisor,
