@@ -14,12 +14,12 @@ from feeds.sim.history import History
 from feeds.sim.hub import Hub
 from feeds.sim.listing import Listing
 from feeds.sim.plan import FaultPlan
-from feeds.sim.pump import MIN_PAUSE_S, Pump
+from feeds.sim.pump import CHUNK, MIN_PAUSE_S, Pump
 from feeds.sim.rest import Rest
 from feeds.sim.steering import Steering
+from feeds.sim.tape import Trade
 from market.times import NS_PER_MS
 
-CHUNK = 1_000  # trades written before other tasks get their turn
 FULL_BYTES = 1024 * 1024
 
 
@@ -39,7 +39,7 @@ class SimExchange:
         speed: float = 1.0,
         limits: Limits | None = None,
     ) -> None:
-        self.listings = {symbol: Listing(history) for symbol, history in histories.items()}
+        self.listings = {symbol: Listing(symbol, history) for symbol, history in histories.items()}
         self.faults = FaultPlan()
         self.hub = Hub(self.faults)
         self.stats: Counter[str] = Counter()
@@ -128,9 +128,7 @@ class SimExchange:
         step = CHUNK if len(listings) == 1 else 1
         emitted = 0
         while emitted < count and (listing := _earliest(listings)):
-            trades = listing.coming(min(step, count - emitted))
-            await self._happen(listing, trades[-1].id, trades[-1].ts_ns)
-            emitted += len(trades)
+            emitted += await self._happen(listing, listing.take(min(step, count - emitted)))
         return emitted
 
     async def emit_until(self, ts_ns: int) -> int:
@@ -140,9 +138,7 @@ class SimExchange:
         """
         emitted = 0
         while listing := _earliest(list(self.listings.values()), ts_ns):
-            trades = [trade for trade in listing.coming(CHUNK) if trade.ts_ns <= ts_ns]
-            await self._happen(listing, trades[-1].id, trades[-1].ts_ns)
-            emitted += len(trades)
+            emitted += await self._happen(listing, listing.take(CHUNK, ts_ns))
         self.now_ns = max(ts_ns, self.now_ns)
         return emitted
 
@@ -158,13 +154,15 @@ class SimExchange:
         open_now = len(self.hub.connections)
         return {**self.stats, "connections_open": open_now, "faults": self.faults.done, "symbols": symbols}
 
-    async def _happen(self, listing: Listing, last_id: int, ts_ns: int) -> None:
-        self.now_ns = max(ts_ns, self.now_ns)
-        self._pump.advance(listing, last_id)
+    async def _happen(self, listing: Listing, trades: list[Trade]) -> int:
+        """Tell of trades as fast as the clients read; return how many there were."""
+        self.now_ns = max(trades[-1].ts_ns, self.now_ns)
+        self._pump.tell(listing, trades)
         await asyncio.sleep(0)
         # a transport has no event for "drained"
         while any(c.unsent_bytes > FULL_BYTES for c in self.hub.connections):  # noqa: ASYNC110
             await asyncio.sleep(MIN_PAUSE_S)
+        return len(trades)
 
     def _set_status(self, fault: Halt) -> None:
         listing = self.listings[fault.symbol]
@@ -201,7 +199,8 @@ class SimExchange:
         return ws
 
     def _first_ns(self) -> int:
-        return min(trade.ts_ns for listing in self.listings.values() for trade in listing.coming(1))
+        first = (listing.next_due_ns() for listing in self.listings.values())
+        return min(ts_ns for ts_ns in first if ts_ns is not None)
 
 
 def _earliest(listings: list[Listing], until_ns: int | None = None) -> Listing | None:

@@ -22,7 +22,6 @@ from market.times import NS_PER_MS
 class History(Protocol):
     """All trades of one symbol, past and to come; ids and times rise together."""
 
-    symbol: str
     tick_e8: int  # the price step, in 1e-8
     first_id: int
 
@@ -79,7 +78,6 @@ class GeneratedHistory:
     def __init__(self, symbol: str, seed: int, rate_per_s: float, start_ns: int) -> None:
         if not rate_per_s > 0:
             raise ValueError(f"rate_per_s {rate_per_s}: must be above 0")
-        self.symbol = symbol
         self._seed = (abs(seed), zlib.crc32(symbol.encode()))
         self._start_ms = start_ns // NS_PER_MS
         self._shape = _shape(rate_per_s)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from feeds.sim.history import History
 from feeds.sim.tape import Aggregate, Trade
+
+FAR_NS = 2**62
+"""A time in 2116, as good as never."""
+LOOK_AHEAD = 256
 
 Status: TypeAlias = Literal["TRADING", "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY"]
 
@@ -29,10 +34,11 @@ class Listing:
     A halt moves all later trades by its length, so that nothing is traded meanwhile and no id is lost.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, symbol: str, history: History) -> None:
+        self.symbol = symbol
         self.history = history
-        self.symbol = history.symbol
         self.last_id = history.first_id - 1
+        self._ahead: deque[Trade] = deque()  # at most LOOK_AHEAD
         self._halt: _Halt | None = None
         self._resumed = [_Resumed(-(2**63), history.first_id - 1, 0)]
 
@@ -52,21 +58,33 @@ class Listing:
         else:
             self._halt = _Halt(status, now_ns)
 
-    def due_id(self, now_ns: int) -> int:
-        """Give the newest id whose time has come."""
-        return self.last_id if self._halt else self.history.last_id_at(now_ns - self._resumed[-1].shift_ns)
+    def catch_up(self, now_ns: int) -> None:
+        """Take all that was due as having happened."""
+        if not self._halt:
+            self.last_id = self.history.last_id_at(now_ns - self._resumed[-1].shift_ns)
+            self._ahead.clear()
 
     def next_due_ns(self) -> int | None:
         """Give the time of the next trade; None while halted and after the last."""
-        if self._halt or not (coming := self.coming(1)):
+        if self._halt:
             return None
-        return coming[0].ts_ns
+        if not self._ahead:
+            self._ahead.extend(self.history.trades(self.last_id + 1, self.last_id + LOOK_AHEAD))
+        return self._ahead[0].ts_ns + self._resumed[-1].shift_ns if self._ahead else None
 
-    def coming(self, count: int) -> list[Trade]:
-        return self.trades(self.last_id + 1, self.last_id + count)
+    def take(self, most: int, until_ns: int = FAR_NS) -> list[Trade]:
+        """Let the next trades up to a time happen."""
+        taken: list[Trade] = []
+        shift_ns = self._resumed[-1].shift_ns
+        while len(taken) < most and (due_ns := self.next_due_ns()) is not None and due_ns <= until_ns:
+            trade = self._ahead.popleft()
+            self.last_id = trade.id
+            taken.append(trade._replace(ts_ns=due_ns) if shift_ns else trade)
+        return taken
 
     def last_id_at(self, ts_ns: int) -> int:
         """Give the newest id that had happened at the time."""
+        ts_ns = min(ts_ns, FAR_NS)
         for index in range(len(self._resumed) - 1, -1, -1):
             from_ns, _, shift_ns = self._resumed[index]
             if ts_ns >= from_ns:

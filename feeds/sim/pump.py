@@ -8,13 +8,15 @@ from feeds.sim.hub import Hub
 from feeds.sim.listing import Listing
 from feeds.sim.plan import FaultPlan
 from feeds.sim.stream import SymbolStreams
+from feeds.sim.tape import Trade
 from market.times import NS_PER_MS, NS_PER_S
 
 MIN_PAUSE_S = 0.002
+CHUNK = 1_000  # trades told in one go
 
 
 class Pump:
-    """Lets trades happen, and tells the hub; by itself when their time has come, once begun."""
+    """Tells the hub what happens; once begun, lets every trade happen when its time has come."""
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class Pump:
     def begin(self) -> None:
         """Take the past as history, and tell what comes from now on."""
         for listing in self._listings.values():
-            listing.last_id = listing.due_id(self._now_ns())
+            listing.catch_up(self._now_ns())
             self._schedule(listing)
         self._tick()
 
@@ -47,12 +49,10 @@ class Pump:
         if self._timer:
             self._timer.cancel()
 
-    def advance(self, listing: Listing, last_id: int) -> None:
-        """Let the trades up to an id happen."""
-        first_id, listing.last_id = listing.last_id + 1, last_id
+    def tell(self, listing: Listing, trades: list[Trade]) -> None:
+        """Tell whoever listens of trades that just happened."""
         streams = self._streams[listing.symbol]
         if any(name in self._hub.listeners for name in streams.names):
-            trades = listing.trades(first_id, last_id)
             batch = streams.messages(trades, self._now_ns() // NS_PER_MS, self._hub.listeners)
             now_s = asyncio.get_running_loop().time()
             self._hub.publish(listing.symbol, self._faults.apply(listing.symbol, batch, now_s))
@@ -67,9 +67,8 @@ class Pump:
         now_ns = self._now_ns()
         while self._due and self._due[0][0] <= now_ns:
             listing = self._listings[heapq.heappop(self._due)[1]]
-            last_id = listing.due_id(now_ns)
-            if last_id > listing.last_id:
-                self.advance(listing, last_id)
+            if trades := listing.take(CHUNK, now_ns):
+                self.tell(listing, trades)
                 self._schedule(listing)
         if self._due:
             pause_s = (self._due[0][0] - self._now_ns()) / NS_PER_S / self._speed

@@ -46,6 +46,8 @@ class Query:
         if not re.match(_INTEGER, value):
             msg = f"Illegal characters found in parameter '{name}'; legal range is '{_INTEGER}'."
             raise RefusedError(-1100, msg)
+        if int(value) >= 2**63:
+            raise RefusedError(-1108, f"Parameter '{name}' overflowed.")
         return int(value)
 
     def limit(self, most: int = 1_000) -> int:

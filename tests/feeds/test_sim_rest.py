@@ -47,7 +47,10 @@ async def test_aggregates_by_id_by_time_and_newest() -> None:
         newest = await get(sim, "/api/v3/aggTrades", symbol="BTCUSDT")
         assert len(newest) == 500
         assert 2_990 < newest[-1]["l"] <= 3_000
-        assert await get(sim, "/api/v3/aggTrades", symbol="BTCUSDT", startTime=end * 2) == []
+        never = 2**63 - 1
+        assert await get(sim, "/api/v3/aggTrades", symbol="BTCUSDT", startTime=never) == []
+        assert await get(sim, "/api/v3/aggTrades", symbol="BTCUSDT", fromId=never) == []
+        assert await get(sim, "/api/v3/aggTrades", symbol="BTCUSDT", endTime=never) == newest
 
 
 async def test_an_aggregate_is_told_when_all_of_it_happened() -> None:
@@ -149,6 +152,7 @@ async def test_exchange_info_time_and_ping() -> None:
         ("trades", {"symbol": "BTCUSDT", "limit": "1001"}, -1130),
         ("trades", {"symbol": "BTCUSDT", "fromId": "1"}, -1104),
         ("historicalTrades", {"symbol": "BTCUSDT", "fromId": "-1"}, -1100),
+        ("historicalTrades", {"symbol": "BTCUSDT", "fromId": str(2**63)}, -1108),
         ("klines", {"symbol": "BTCUSDT"}, -1102),
         ("klines", {"symbol": "BTCUSDT", "interval": "7m"}, -1120),
         ("aggTrades", {"symbol": "BTCUSDT", "fromId": "1", "startTime": "1"}, -1128),

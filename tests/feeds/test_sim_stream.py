@@ -224,6 +224,19 @@ async def test_a_restarted_exchange_has_the_same_history() -> None:
         assert (await get(sim, "/sim/trades", symbol="BTCUSDT"))[:50] == before
 
 
+async def test_it_stops_like_a_killed_process_and_comes_back_on_its_port() -> None:
+    async with manual_sim() as sim, listening(sim) as ws:
+        port = int(sim.ws_url.rsplit(":", 1)[1])
+        await sim.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+        assert closed.value.rcvd is None
+        await sim.start(port=port)
+        async with listening(sim) as again:
+            await sim.emit(1)
+            assert await ids(again, 1) == [1]
+
+
 async def test_the_day_s_cut_is_announced() -> None:
     async with (
         manual_sim() as sim,
