@@ -127,6 +127,12 @@ class Splicer:
             self._give_way(now_ns)
         return self._take()
 
+    def drain(self, now_ns: int) -> list[Input]:
+        """Let everything that waits into the record; what it waited for stays an open gap."""
+        while len(self._waiting):
+            self._give_way(now_ns)
+        return self._take()
+
     def request(self, now_ns: int) -> Request | None:
         """Return the one request to make now, if any; it must be answered or failed before the next."""
         if self._asked is not None or now_ns < self._ask_after_ns:

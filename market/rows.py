@@ -86,6 +86,14 @@ class Rows:
     def __bool__(self) -> bool:
         return bool(self.ticks or self.inserted or self.replaced)
 
+    def extend(self, later: Rows) -> None:
+        """Take over rows that come after these."""
+        self.ticks += later.ticks
+        for table, rows in later.inserted.items():
+            self.inserted.setdefault(table, []).extend(rows)
+        for table, rows in later.replaced.items():
+            self.replaced.setdefault(table, []).extend(rows)
+
     def insert(self, table: str, row: Row) -> None:
         self.inserted.setdefault(table, []).append(row)
 

@@ -1,0 +1,293 @@
+"""The pair's engine, pure: journal inputs in; rows, events and state out. No clock, no disk, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from actors.folds import Bar, Folds
+from actors.history import History, replayed
+from actors.payloads import payload
+from actors.state import MAX_REVISIONS, CoreState, Gap, dump, load
+from market.events import Event
+from market.inputs import (
+    Began,
+    Clock,
+    FeedRecovered,
+    FeedStale,
+    GapClosed,
+    GapOpened,
+    Input,
+    Quote,
+    Rejected,
+    TickBatch,
+)
+from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows
+from market.ticks import EMPTY, Ticks
+from market.times import rfc3339
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the shell has to do: write the rows, announce the events."""
+
+    rows: Rows = field(default_factory=Rows)
+    events: list[Event] = field(default_factory=list)
+
+
+class PairCore:
+    """Fold one pair's journal."""
+
+    def __init__(self, state: CoreState, history: History) -> None:
+        self._state, self._history = state, history
+        self._out = Effects()
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            TickBatch: self._ticks,
+            Quote: self._quote,
+            Clock: self._clock,
+            Began: self._began,
+            GapOpened: self._gap_opened,
+            GapClosed: self._gap_closed,
+            Rejected: self._rejected,
+            FeedStale: self._stale,
+            FeedRecovered: self._recovered,
+        }
+
+    @property
+    def state(self) -> CoreState:
+        return self._state
+
+    def is_late(self, ticks: Ticks) -> bool:
+        """Tell whether some of `ticks` belong before a bar that is closed."""
+        return int(ticks["ts_ns"].min()) < self._state.folds.closed_ns
+
+    def handle(self, number: int, inputs: Sequence[Input]) -> Effects:
+        """Fold journal record `number`; the numbers must rise by one."""
+        self._out = Effects()
+        for item in inputs:
+            self._handlers[type(item)](item)
+        self._state.ledger.position = number
+        return self._out
+
+    @property
+    def next_close_ns(self) -> int | None:
+        return self._state.folds.next_close_ns
+
+    def open_rows(self) -> dict[str, list[Row]]:
+        """Show the open bars, for queries."""
+        return {table: [row] for table, row in self._state.folds.open_rows().items()}
+
+    def market(self) -> dict[str, str | int | float] | None:
+        """Show the pair now: the last trade, best bid and ask, and the UTC day so far."""
+        ledger, day = self._state.ledger, self._state.folds.day
+        flow = self._state.folds.open_rows().get("order_flow")
+        if day is None or not isinstance(flow, OrderFlow):
+            return None
+        return {
+            "price": ledger.last_price,
+            "volume": day.volume,
+            "bid": ledger.bid,
+            "ask": ledger.ask,
+            "timestamp": rfc3339(ledger.last_ts_ns),
+            "open": day.open,
+            "high": day.high,
+            "low": day.low,
+            "vwap": day.quote_volume / day.volume,
+            "cvd": flow.cvd,
+        }
+
+    def snapshot(self) -> tuple[int, bytes]:
+        """Return the time up to which bars are closed, and the whole state."""
+        return self._state.folds.closed_ns, dump(self._state)
+
+    def set_timeframes(self, timeframes_s: tuple[int, ...]) -> Effects | None:
+        """Change the candles that are kept; bars of a new timeframe are computed from the whole journal.
+
+        Their rows are history, so they are written (in place of any of the same time) and not announced.
+        """
+        added = self._state.folds.set_timeframes(timeframes_s)
+        if added is None:
+            return None
+        out = Effects()
+        if added and self._state.ledger.next_seq > 1:
+            rewind = self._history.before(self._state.ledger.position + 1, 0)
+            folds = Folds.new(added)
+            for bar in _fold(folds, replayed(rewind.batches), self._state.ledger.watermark_ns).values():
+                if isinstance(bar.row, Candle):
+                    out.rows.replace(bar.table, bar.row)
+            self._state.folds.adopt(folds)
+        elif added:
+            self._state.folds.adopt(Folds.new(added))
+        return out
+
+    def _ticks(self, batch: TickBatch) -> None:
+        ledger, ticks = self._state.ledger, batch.ticks
+        self._out.rows.ticks.append((ledger.next_seq, ticks))
+        ledger.next_seq += len(ticks)
+        self._count_ids(ticks["trade_id"])
+        newest = int(ticks["ts_ns"].max())
+        if batch.late:
+            self._restate(ticks, newest)
+            return
+        bars = self._state.folds.step(ticks)
+        if newest >= ledger.last_ts_ns:
+            ledger.last_ts_ns, ledger.last_price = newest, float(ticks["price"][-1])
+            ledger.last_size = float(ticks["size"][-1])
+        self._advance(newest, bars, ticks)
+
+    def _count_ids(self, ids: Ticks) -> None:
+        ledger = self._state.ledger
+        ledger.next_id = max(ledger.next_id or 0, int(ids.max()) + 1)
+        for gap in ledger.gaps:
+            inside = ids[(ids >= gap.first_id) & (ids <= gap.last_id)]
+            if len(inside):
+                gap.rows_filled += len(inside)
+                gap.next_id = max(gap.next_id, int(inside.max()) + 1)
+
+    def _advance(self, ts_ns: int, bars: list[Bar], cause: Ticks = EMPTY) -> None:
+        ledger = self._state.ledger
+        ledger.watermark_ns = max(ledger.watermark_ns, ts_ns)
+        bars += self._state.folds.advance(ledger.watermark_ns)
+        for bar in bars:
+            self._out.rows.insert(bar.table, bar.row)
+            self._announce(bar.closing, bar.end_ns, bar.payload, _received(cause, bar.end_ns))
+
+    def _restate(self, ticks: Ticks, newest_ns: int) -> None:
+        """Go back before `ticks`, fold again with them, and write what differs."""
+        ledger = self._state.ledger
+        rewind = self._history.before(ledger.position + 1, int(ticks["ts_ns"].min()))
+        ledger.watermark_ns = max(ledger.watermark_ns, newest_ns)
+        before = _fold(load(rewind.state).folds, replayed(rewind.batches), ledger.watermark_ns)
+        folds = load(rewind.state).folds
+        after = _fold(folds, replayed(rewind.batches, ticks), ledger.watermark_ns)
+        self._state.folds = folds
+        for key, bar in after.items():
+            if key not in before:
+                self._out.rows.insert(bar.table, bar.row)
+                self._announce(bar.closing, bar.end_ns, bar.payload)
+            elif before[key].row != bar.row:
+                self._revise(key, bar)
+
+    def _revise(self, key: str, bar: Bar) -> None:
+        if isinstance(bar.row, Candle):
+            revisions = self._state.ledger.revisions
+            revision = revisions.pop(key, 0) + 1
+            revisions[key] = revision
+            while len(revisions) > MAX_REVISIONS:
+                del revisions[next(iter(revisions))]
+            bar = bar.revised(revision)
+        self._out.rows.replace(bar.table, bar.row)
+        self._announce(bar.changing, bar.end_ns, bar.payload)
+
+    def _announce(self, name: str, ts_ns: int, data: bytes, received_ns: int = 0) -> None:
+        ledger = self._state.ledger
+        self._out.events.append(Event(ledger.next_event, ts_ns, name, data, received_ns))
+        self._out.rows.insert("events", EventRow(ledger.next_event, ts_ns, name, data))
+        ledger.next_event += 1
+
+    def _quote(self, quote: Quote) -> None:
+        ledger = self._state.ledger
+        ledger.bid, ledger.ask = quote.bid_price, quote.ask_price
+        row = QuoteRow(
+            quote.ts_ns or quote.received_ns,
+            quote.bid_price,
+            quote.bid_size,
+            quote.ask_price,
+            quote.ask_size,
+            quote.received_ns,
+        )
+        self._out.rows.insert("quotes", row)
+
+    def _clock(self, clock: Clock) -> None:
+        self._advance(clock.ts_ns, [])
+
+    def _began(self, began: Began) -> None:
+        self._state.ledger.next_id = began.trade_id
+
+    def _gap_opened(self, opened: GapOpened) -> None:
+        ledger = self._state.ledger
+        gap = Gap(
+            ledger.next_gap,
+            opened.first_id,
+            opened.last_id,
+            opened.first_id,
+            opened.from_ns,
+            opened.to_ns,
+            opened.detected_ns,
+            opened.reason,
+        )
+        ledger.next_gap += 1
+        ledger.gaps.append(gap)
+        row = _gap_row(gap, "OPEN", None)
+        self._out.rows.insert("data_gaps", row)
+        self._announce("DATA_GAP", opened.detected_ns, payload(row))
+
+    def _gap_closed(self, closed: GapClosed) -> None:
+        """Close the gap's row: FILLED, or UNFILLABLE if the venue did not have all of it."""
+        ledger = self._state.ledger
+        for gap in [g for g in ledger.gaps if g.first_id == closed.first_id]:
+            ledger.gaps.remove(gap)
+            if closed.missing:
+                gap.reason = f"{gap.reason}; {closed.missing} missing: {closed.reason}"
+            row = _gap_row(gap, "UNFILLABLE" if closed.missing else "FILLED", closed.closed_ns)
+            self._out.rows.replace("data_gaps", row)
+            name = "DATA_GAP" if closed.missing else "DATA_GAP_FILLED"
+            self._announce(name, closed.closed_ns, payload(row))
+            ledger.next_id = max(ledger.next_id or 0, gap.last_id + 1)
+
+    def _rejected(self, rejected: Rejected) -> None:
+        row = RejectedRow(rejected.received_ns, rejected.reason, rejected.raw)
+        self._out.rows.insert("rejected", row)
+
+    def _stale(self, stale: FeedStale) -> None:
+        self._state.ledger.stale = True
+        data = orjson.dumps({"reason": stale.reason, "silent_s": stale.silent_s})
+        self._announce("FEED_STALE", stale.at_ns, data)
+
+    def _recovered(self, recovered: FeedRecovered) -> None:
+        self._state.ledger.stale = False
+        self._announce("FEED_RECOVERED", recovered.at_ns, b"{}")
+
+
+def records(inputs: Sequence[Input]) -> Iterator[list[Input]]:
+    """Cut inputs into journal records, so that none moves the clock before its own ticks are judged late."""
+    record: list[Input] = []
+    for item in inputs:
+        record.append(item)
+        if isinstance(item, TickBatch | Clock):
+            yield record
+            record = []
+    if record:
+        yield record
+
+
+def _fold(folds: Folds, chunks: Iterable[Ticks], watermark_ns: int) -> dict[str, Bar]:
+    """Run the folds over all the ticks; return the closed bars by table and time."""
+    bars = [bar for ticks in chunks for bar in folds.step(ticks)]
+    bars += folds.advance(watermark_ns)
+    return {f"{bar.table}:{bar.row.ts_ns}": bar for bar in bars}
+
+
+def _received(cause: Ticks, end_ns: int) -> int:
+    """Return when the first tick at or after `end_ns` was received."""
+    at = int(np.searchsorted(cause["ts_ns"], end_ns))
+    return int(cause["received_ns"][at]) if at < len(cause) else 0
+
+
+def _gap_row(gap: Gap, status: str, filled_ns: int | None) -> GapRow:
+    return GapRow(
+        gap.gap_id,
+        gap.first_id,
+        gap.last_id,
+        gap.from_ns,
+        gap.to_ns,
+        gap.detected_ns,
+        status,
+        filled_ns,
+        gap.rows_filled,
+        gap.reason,
+    )

@@ -1,0 +1,231 @@
+"""One pair at work: feed → journal → core → lane, and rows → hot file. Everything but Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar, cast
+
+import structlog
+from duckdb import DuckDBPyConnection
+
+from actors.core import Effects, records
+from actors.hot_writer import HotWriter
+from actors.lane_frames import Fields, Outgoing
+from actors.latency import Latencies
+from actors.recovery import PairFiles
+from actors.spec import PairSpec
+from market.errors import Retryable
+from market.events import Event
+from market.inputs import Input, TickBatch
+from market.rows import Candle, Row, timeframe_text
+from market.times import NS_PER_MS, NS_PER_S
+
+log = structlog.get_logger()
+T = TypeVar("T")
+IDLE_S = 0.25
+FULL_RETRY_S = 1.0
+SNAPSHOT_EVERY_NS = 20 * NS_PER_S  # a quiet pair's snapshot lives 60 s in Redis
+SNAPSHOT_AT_MOST_NS = 100 * NS_PER_MS
+DRAIN_S = 20.0
+
+
+class Feed(Protocol):
+    """Where journal inputs come from."""
+
+    finished: bool
+
+    async def run(self) -> None: ...
+    async def wait(self, timeout_s: float) -> None: ...
+    def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]: ...
+    def drain(self, now_ns: int) -> list[Input]: ...
+    def status(self) -> dict[str, object]: ...
+
+
+class Lane(Protocol):
+    """Where events go."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def acked_seq(self) -> int: ...
+    async def run(self) -> None: ...
+    def push(self, events: Sequence[Outgoing]) -> None: ...
+    def snapshot(self, fields: Fields) -> None: ...
+
+
+class Engine:
+    """Own one pair's files and feed until stopped.
+
+    Rows that wait for the hot file are bounded: at 4 x max_batch_ticks the feed is not asked for more.
+    """
+
+    def __init__(
+        self,
+        spec: PairSpec,
+        files: PairFiles,
+        writer: HotWriter,
+        feed: Feed,
+        lane: Lane | None,
+    ) -> None:
+        self.blocked = ""
+        self.latencies = Latencies()
+        self._spec, self._files, self._feed, self._lane = spec, files, feed, lane
+        self._journal, self._writer = files.journal, writer
+        self.core = files.core
+        self.last_candle: Candle | None = None  # the last one closed, of the shortest timeframe
+        self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
+        self._shown_table = f"candles_{timeframe_text(min(spec.engine.timeframes_s))}"
+        self._write_due_ns = 0
+        self._segment_since_ns, self._segment_first = time.time_ns(), 0
+        self._snapshot_ns = 0
+        self._stopping = False
+        self._traded = False  # since the last snapshot
+
+    @property
+    def last_event(self) -> int:
+        return self.core.state.ledger.next_event - 1
+
+    @property
+    def finished(self) -> bool:
+        """True when a replay has given all its trades and they are in the hot file."""
+        return self._feed.finished and self._writer.idle
+
+    @property
+    def feed_status(self) -> dict[str, object]:
+        return self._feed.status()
+
+    @property
+    def sinks(self) -> dict[str, dict[str, object]]:
+        """Say how far each sink is behind, in events."""
+        if self._lane is None:
+            return {}
+        lag = self.last_event - self._lane.acked_seq
+        return {"redis": {"connected": self._lane.connected, "acked": self._lane.acked_seq, "lag": lag}}
+
+    async def run(self) -> None:
+        """Work until `stop` is called or a replay's files end, then leave everything written."""
+        tasks = [asyncio.create_task(self._feed.run())]
+        if self._lane is not None:
+            tasks.append(asyncio.create_task(self._lane.run()))
+        try:
+            await self._work(tasks)
+            tasks[0].cancel()
+            await self._commit(self._feed.drain(time.time_ns()))
+            await self._writer.flush()
+            await self._deliver()
+            await self._writer.flush()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def ask(self, read: Callable[[DuckDBPyConnection, dict[str, list[Row]]], T]) -> T:
+        """Run a reader, in a thread, on the file as subscribers know it, the open bars beside."""
+        opened = await self._writer.flush_seeing(self.core.open_rows)
+        return await asyncio.to_thread(read, self._files.hot.connection, opened)
+
+    async def _work(self, tasks: list[asyncio.Task[None]]) -> None:
+        gather_s = self._spec.engine.gather_ms / 1_000
+        while not self._stopping:
+            await self._feed.wait(IDLE_S)
+            await self._turn()
+            for task in tasks:
+                if task.done():
+                    task.result()  # a feed or lane that ended has a reason, and it is raised here
+            await asyncio.sleep(gather_s)
+
+    async def _turn(self) -> None:
+        now_ns = time.time_ns()
+        await self._commit(self._feed.take(now_ns, self.core.next_close_ns))
+        self._show(now_ns)
+        await self._write(now_ns)
+        if self._journal.bytes > self._spec.engine.segment_bytes or self._segment_is_old(now_ns):
+            await self._rotate(now_ns)
+
+    async def _commit(self, inputs: Sequence[Input]) -> None:
+        """Make inputs durable, then fold and announce them."""
+        for record in records(inputs):
+            if isinstance(batch := record[-1], TickBatch) and self.core.is_late(batch.ticks):
+                record[-1] = replace(batch, late=True)
+            number = await self._append(record)
+            self._perform(number, self.core.handle(number, record))
+            if self._writer.pending_ticks >= self._spec.engine.max_batch_ticks:
+                await self._make_room()
+
+    async def _append(self, record: list[Input]) -> int:
+        """Append a record, waiting for as long as the disk refuses it."""
+        while True:
+            try:
+                number = self._journal.append(record)
+            except Retryable as error:
+                if not self.blocked:
+                    log.error("journal_refused", pair=self._spec.pair.key, error=str(error))
+                self.blocked = str(error)
+                await asyncio.sleep(FULL_RETRY_S)
+            else:
+                self.blocked = ""
+                return number
+
+    def _perform(self, number: int, effects: Effects) -> None:
+        if effects.events and self._lane is not None:
+            self._lane.push([self.outgoing(event) for event in effects.events])
+            self.recent.extend((event.seq, event.received_ns) for event in effects.events)
+        if shown := effects.rows.inserted.get(self._shown_table):
+            self.last_candle = cast("Candle", shown[-1])
+        for _, ticks in effects.rows.ticks:
+            self._traded = True
+            self.latencies.add(time.time_ns() - int(ticks["received_ns"][0]))
+        self._writer.add(effects.rows, number)
+
+    def outgoing(self, event: Event) -> Outgoing:
+        return Outgoing(event.seq, event.received_ns, event.message(self._spec.alias))
+
+    def _show(self, now_ns: int) -> None:
+        """Send the pair's snapshot after trades, and now and then without, so that it does not expire."""
+        wait_ns = SNAPSHOT_AT_MOST_NS if self._traded else SNAPSHOT_EVERY_NS
+        if self._lane is None or now_ns - self._snapshot_ns < wait_ns:
+            return
+        self._snapshot_ns, self._traded = now_ns, False
+        if fields := self.core.market():
+            self._lane.snapshot(fields)
+
+    async def _deliver(self) -> None:
+        """Wait, as long as the lane is up, until the store has every event."""
+        deadline = time.monotonic() + DRAIN_S
+        while self._lane is not None and self._lane.connected and time.monotonic() < deadline:
+            if self._lane.acked_seq >= self.last_event:
+                return
+            await asyncio.sleep(0.01)
+
+    async def _write(self, now_ns: int) -> None:
+        if now_ns >= self._write_due_ns and not self._writer.busy:
+            self._write_due_ns = now_ns + self._spec.engine.flush_interval_ms * NS_PER_MS
+            self._writer.start()
+
+    async def _make_room(self) -> None:
+        if self._writer.pending_ticks >= 4 * self._spec.engine.max_batch_ticks:
+            await self._writer.flush()
+        else:
+            self._writer.start()
+
+    def _segment_is_old(self, now_ns: int) -> bool:
+        old = now_ns - self._segment_since_ns > self._spec.engine.segment_s * NS_PER_S
+        return old and self._journal.number > self._segment_first
+
+    async def _rotate(self, now_ns: int) -> None:
+        """Begin a new segment, with a hot file that is nowhere near the old one's beginning."""
+        self._segment_since_ns, self._segment_first = now_ns, self._journal.number
+        await self._writer.flush()
+        try:
+            self._journal.rotate(*self.core.snapshot())
+        except Retryable as error:
+            log.error("journal_refused", pair=self._spec.pair.key, error=str(error))
+            return
+        await self._writer.checkpoint()

@@ -1,0 +1,116 @@
+"""Rows on their way to the hot file: gathered, and written in one transaction a second on a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from market.errors import Retryable
+from market.rows import Rows
+from storage.hot import HotFile
+
+log = structlog.get_logger()
+T = TypeVar("T")
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+RETRY_S = 1.0
+
+
+class HotWriter:
+    """The only user of a HotFile's writing connection."""
+
+    def __init__(self, hot: HotFile, wal: Path) -> None:
+        self.error = ""
+        self._hot, self._wal = hot, wal
+        self._thread = ThreadPoolExecutor(1, "hot-file")
+        self._rows, self._ticks, self._position = Rows(), 0, hot.position
+        self._cursors: dict[str, int] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def pending_ticks(self) -> int:
+        return self._ticks
+
+    @property
+    def busy(self) -> bool:
+        return self._writing is not None and not self._writing.done()
+
+    @property
+    def idle(self) -> bool:
+        """True when everything added is in the file."""
+        return not self.busy and self._position == self._hot.position
+
+    def add(self, rows: Rows, position: int) -> None:
+        """Take what record `position` made."""
+        self._rows.extend(rows)
+        self._ticks += sum(len(ticks) for _, ticks in rows.ticks)
+        self._position = position
+
+    def set_cursor(self, sink: str, seq: int) -> None:
+        """Note what a sink has acknowledged; it is written with the next rows."""
+        self._cursors[sink] = seq
+
+    def start(self) -> None:
+        """Begin to write what has gathered, if there is anything and nothing is being written already."""
+        if not self.busy and (self._cursors or self._position != self._hot.position):
+            self._writing = asyncio.create_task(self._write())
+
+    async def flush(self) -> None:
+        """Return when everything gathered before the call is in the file."""
+        await self.flush_seeing(lambda: None)
+
+    async def flush_seeing(self, look: Callable[[], T]) -> T:
+        """Flush, and return what `look` saw at the moment to which the file then stands."""
+        while self.busy and self._writing:
+            await asyncio.shield(self._writing)
+        seen = look()
+        self.start()
+        if self.busy and self._writing:
+            await asyncio.shield(self._writing)
+        return seen
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do something with the file on its own thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Write the last rows and close the thread; the file stays open."""
+        await self.flush()
+        self._thread.shutdown()
+
+    async def _write(self) -> None:
+        """Write until it succeeds: what the disk refuses now stays in memory, bounded by the engine."""
+        rows, cursors, position = self._rows, self._cursors, self._position
+        self._rows, self._cursors, self._ticks = Rows(), {}, 0
+        while True:
+            try:
+                await self.run(lambda: self._flush(rows, cursors, position))
+            except Retryable as error:
+                self._complain(str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.error = ""
+                return
+
+    def _flush(self, rows: Rows, cursors: dict[str, int], position: int) -> None:
+        for sink, seq in cursors.items():
+            self._hot.set_cursor(sink, seq)
+        self._hot.flush(rows, position)
+
+    def _complain(self, error: str) -> None:
+        if error != self.error:
+            log.error("hot_file_refused", error=error)
+        self.error = error
+
+    async def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file when it has grown; a reader in the way means later."""
+        if not self._wal.exists() or self._wal.stat().st_size < CHECKPOINT_BYTES:
+            return
+        try:
+            await self.run(self._hot.checkpoint)
+        except Retryable as error:
+            log.info("checkpoint_later", error=str(error))

@@ -1,0 +1,26 @@
+"""The last few thousand delays, for people to look at."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from market.times import NS_PER_MS
+
+
+class Latencies:
+    """Keep the newest `bound` delays in nanoseconds; give percentiles in milliseconds."""
+
+    def __init__(self, bound: int = 2_048) -> None:
+        self._delays: deque[int] = deque(maxlen=bound)
+
+    def add(self, delay_ns: int) -> None:
+        self._delays.append(delay_ns)
+
+    def percentiles_ms(self) -> tuple[float, float] | None:
+        """Return (p50, p99), or None before anything was measured."""
+        if not self._delays:
+            return None
+        p50, p99 = np.percentile(np.array(self._delays), (50, 99)) / NS_PER_MS
+        return round(float(p50), 3), round(float(p99), 3)

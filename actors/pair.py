@@ -1,0 +1,156 @@
+"""A pair's process: recover, work, and begin again after whatever went wrong. The Ray side is this thin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from storage.proof import Claim, prove
+
+from actors.engine import Engine, Feed
+from actors.hot_writer import HotWriter
+from actors.lane_client import LaneClient
+from actors.lane_frames import Hello, Outgoing
+from actors.recovery import PairFiles, open_pair
+from actors.report import report
+from actors.spec import LiveSource, PairSpec
+from feeds.intake import Intake, IntakeRules
+from feeds.live import LiveFeed
+from feeds.replay import ReplayFeed
+from feeds.splicer import Splicer
+from market.backoff import delays
+from market.errors import Fatal, MarketdError
+from market.events import Event
+from storage.reads import export
+
+log = structlog.get_logger()
+SINK = "redis"
+
+
+class PairService:
+    """Keep one pair going for ever; what stops it is said in `failure`, and tried again."""
+
+    def __init__(self, spec: PairSpec) -> None:
+        self.spec = spec
+        self.failure = ""
+        self.engine: Engine | None = None
+        self._stopping = asyncio.Event()
+        self._released = asyncio.Event()
+        self._released.set()
+
+    async def run(self) -> None:
+        waits = delays(1.0, 30.0)
+        while not self._stopping.is_set():
+            try:
+                await self._once()
+            except MarketdError as error:
+                self.failure = str(error)
+                log.error("pair_failed", pair=self.spec.pair.key, error=self.failure)
+            except Exception as error:  # a fault nobody foresaw must not end the pair in silence
+                self.failure = f"{type(error).__name__}: {error}"
+                log.exception("pair_failed", pair=self.spec.pair.key)
+            await self._pause(next(waits))
+
+    async def stop(self) -> int:
+        """Store what was received, hand on what can be, let go of the files; return the ticks kept."""
+        self._stopping.set()
+        engine = self.engine
+        if engine is not None:
+            engine.stop()
+        await self._released.wait()
+        return engine.core.state.ledger.next_seq - 1 if engine is not None else 0
+
+    async def query(self, sql: str, fmt: str, out: Path) -> None:
+        """Write the answer to `out`, up to date with everything that was published."""
+        await self._working().ask(lambda con, opened: export(con, opened, sql, fmt, out))
+
+    async def prove(self) -> list[Claim]:
+        """Prove the record as it stands now."""
+        timeframes_s = self.spec.engine.timeframes_s
+        return await self._working().ask(lambda con, opened: prove(con, opened, timeframes_s))
+
+    def status(self) -> dict[str, Any]:
+        return report(self.spec, self.engine, self.failure)
+
+    def _working(self) -> Engine:
+        if self.engine is None:
+            raise Fatal(f"{self.spec.pair}: {self.failure or 'is recovering'}")
+        return self.engine
+
+    async def _once(self) -> None:
+        """Recover, and work until stopped or failed."""
+        files = await asyncio.to_thread(open_pair, self.spec.folder, self.spec.pair, self.spec.engine)
+        self._released.clear()
+        writer = HotWriter(files.hot, self.spec.folder / "trading.duckdb.wal")
+        try:
+            self.engine = Engine(self.spec, files, writer, self._feed(files), self._lane(files, writer))
+            self.failure = ""
+            log.info("pair_recovered", pair=self.spec.pair.key, ticks=files.core.state.ledger.next_seq - 1)
+            await self.engine.run()
+        finally:
+            self.engine = None
+            await writer.close()
+            files.close()
+            self._released.set()
+
+    def _feed(self, files: PairFiles) -> Feed:
+        ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine
+        if not isinstance(source, LiveSource):
+            return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns)
+        gaps = [(gap.first_id, gap.last_id, gap.next_id) for gap in ledger.gaps]
+        splicer = Splicer(ledger.next_id, gaps, ledger.last_ts_ns)
+        rules = IntakeRules(engine.stale_after_s, engine.close_grace_ms, engine.quotes_interval_ms)
+        intake = Intake(self.spec.pair.symbol, splicer, rules, stale=ledger.stale)
+        return LiveFeed(source.ws_url, source.rest_url, self.spec.pair.symbol, intake)
+
+    def _lane(self, files: PairFiles, writer: HotWriter) -> LaneClient | None:
+        if self.spec.signal_lane is None:
+            return None
+        cursor = files.hot.cursor(SINK)
+
+        def hello() -> Hello:
+            last = files.core.state.ledger.next_event - 1
+            return Hello(self.spec.pair.key, self.spec.alias, last, lane.acked_seq or cursor)
+
+        async def read_after(seq: int, limit: int) -> list[Outgoing]:
+            rows = await writer.run(lambda: files.hot.events_after(seq, limit))
+            if not rows:
+                await writer.flush()
+                rows = await writer.run(lambda: files.hot.events_after(seq, limit))
+            events = (Event(*row) for row in rows)
+            return [Outgoing(event.seq, 0, event.message(self.spec.alias)) for event in events]
+
+        lane = LaneClient(self.spec.signal_lane, hello, read_after, lambda seq: writer.set_cursor(SINK, seq))
+        return lane
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+class PairActor:
+    """The Ray actor around a PairService; `prepare` sets up logging in the actor's process."""
+
+    def __init__(self, spec: PairSpec, prepare: Callable[[], None]) -> None:
+        prepare()
+        self._service = PairService(spec)
+        self._life = asyncio.get_running_loop().create_task(self._service.run())
+
+    async def status(self) -> dict[str, Any]:
+        return self._service.status()
+
+    async def query(self, sql: str, fmt: str, out: str) -> None:
+        await self._service.query(sql, fmt, Path(out))
+
+    async def prove(self) -> list[Claim]:
+        return await self._service.prove()
+
+    async def stop(self) -> int:
+        """Drain; return how many ticks the record holds."""
+        return await self._service.stop()

@@ -1,0 +1,195 @@
+"""Everything this machine runs for the daemon: Redis, Ray's head, the supervisor and the pairs' actors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from actors.pair import PairActor
+from actors.signals import SignalSupervisor
+from actors.spec import PairSpec
+from daemon import logs
+from daemon.ray_head import PAIR_RESOURCE, RayHead, attach, detach
+from daemon.settings import EMBEDDED, Settings
+from market.errors import MarketdError
+from storage.bus import stream_maxlen
+from storage.embedded_redis import EmbeddedRedis
+
+log = structlog.get_logger()
+PROBE_S = 1.0
+PROBE_TIMEOUT_S = 5.0
+SILENT_S = 20.0  # an actor that does not answer for so long is killed, so that Ray starts it again
+STOP_PAIRS_S = 45.0
+
+
+@dataclass(slots=True)
+class Watched:
+    """An actor, and what is known of it."""
+
+    name: str
+    handle: Any
+    status: dict[str, Any] = field(default_factory=dict)
+    seen_s: float = field(default_factory=time.monotonic)
+    restarts: int = 0
+
+    def saw(self, status: dict[str, Any]) -> None:
+        if self.status and self.status["pid"] != status["pid"]:
+            self.restarts += 1
+            log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
+        self.status, self.seen_s = status, time.monotonic()
+
+
+class Node:
+    """Start, watch and stop the processes; nothing here touches data."""
+
+    def __init__(self, settings: Settings, specs: Sequence[PairSpec]) -> None:
+        self.pairs: list[Watched] = []
+        self.signals: Watched | None = None
+        self.head_restarts = 0
+        self.redis_restarts = 0
+        self._settings, self._specs = settings, specs
+        self._head = RayHead(settings.run_dir, settings.ray, settings.engine.max_pairs_per_node)
+        self._redis: EmbeddedRedis | None = None
+        if settings.redis.enabled and settings.redis.url == EMBEDDED:
+            self._redis = EmbeddedRedis(settings.run_dir / "redis")
+
+    @property
+    def redis_url(self) -> str:
+        return self._redis.url if self._redis else self._settings.redis.url
+
+    def start(self) -> None:
+        """Start the servers and every actor; the actors come up by themselves after this returns."""
+        if self._redis is not None:
+            self._redis.start()
+        if not self._settings.ray.address:
+            self._head.start()
+        attach(self._settings.ray.address or self._head.address, self._head.environment)
+        self._create()
+
+    async def watch(self) -> None:
+        """Keep everything up until cancelled."""
+        while True:
+            await asyncio.gather(*(self._probe(one) for one in self._all()))
+            self._revive_redis()
+            if self._head.poll() is not None:
+                self._revive_head()
+            await asyncio.sleep(PROBE_S)
+
+    async def stop(self) -> dict[str, int]:
+        """Drain the pairs, then everything else; return the ticks kept by each pair that answered."""
+        kept: dict[str, int] = {}
+        stops = (self._stop_pair(one, kept) for one in self.pairs)
+        try:
+            async with asyncio.timeout(STOP_PAIRS_S):
+                await asyncio.gather(*stops)
+        except TimeoutError:
+            log.error("drain_incomplete", pairs=[p.name for p in self.pairs if p.name not in kept])
+        await self._stop_signals()
+        detach()
+        self._head.stop()
+        if self._redis is not None:
+            self._redis.stop()
+        return kept
+
+    async def call(self, pair: str, method: str, *arguments: Any) -> Any:
+        """Call a pair's actor by its key; raises the error it raises."""
+        one = next((p for p in self.pairs if p.name == f"pair:{pair}"), None)
+        if one is None:
+            raise LookupError(pair)
+        return await _get(getattr(one.handle, method).remote(*arguments))
+
+    def _all(self) -> list[Watched]:
+        return [*self.pairs, *([self.signals] if self.signals else [])]
+
+    def _create(self) -> None:
+        import ray  # noqa: PLC0415 - after attach, which sets its environment
+
+        prepare = functools.partial(logs.configure, self._settings.log.level, self._settings.log.format)
+        common = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "enable_task_events": False}
+        if self._settings.redis.enabled:
+            lane = self._settings.run_dir / "lanes" / "signal.sock"
+            lane.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            remote = ray.remote(SignalSupervisor).options(name="supervisor:signal", **common)
+            maxlen = stream_maxlen(len(self._specs))
+            self.signals = Watched("supervisor:signal", remote.remote(lane, self.redis_url, maxlen))
+        pair = ray.remote(PairActor).options(resources={PAIR_RESOURCE: 1}, **common)
+        self.pairs = [
+            Watched(name, pair.options(name=name).remote(spec, prepare))
+            for spec in self._specs
+            for name in [f"pair:{spec.pair.key}"]
+        ]
+
+    async def _probe(self, one: Watched) -> None:
+        try:
+            one.saw(await _get(one.handle.status.remote(), PROBE_TIMEOUT_S))
+        except (TimeoutError, MarketdError) as error:
+            silent_s = time.monotonic() - one.seen_s
+            log.warning("actor_silent", actor=one.name, silent_s=round(silent_s, 1), error=str(error))
+            if silent_s > SILENT_S and "pid" in one.status:
+                _kill(one.status["pid"])
+                one.seen_s = time.monotonic()
+
+    def _revive_redis(self) -> None:
+        if self._redis is not None and not self._redis.alive():
+            self.redis_restarts += 1
+            log.error("redis_died", restarts=self.redis_restarts)
+            self._redis.start()
+
+    def _revive_head(self) -> None:
+        """Begin anew with a head whose processes died, and every actor with it."""
+        self.head_restarts += 1
+        log.error("ray_died", restarts=self.head_restarts)
+        detach()
+        self._head.stop()
+        self._head.start()
+        attach(self._head.address, self._head.environment)
+        self._create()
+
+    async def _stop_pair(self, one: Watched, kept: dict[str, int]) -> None:
+        try:
+            kept[one.name] = await _get(one.handle.stop.remote(), STOP_PAIRS_S)
+        except (TimeoutError, MarketdError) as error:
+            log.error("pair_not_drained", actor=one.name, error=str(error))
+
+    async def _stop_signals(self) -> None:
+        if self.signals is None:
+            return
+        try:
+            await _get(self.signals.handle.stop.remote(), PROBE_TIMEOUT_S)
+        except (TimeoutError, MarketdError) as error:
+            log.warning("supervisor_not_stopped", error=str(error))
+
+
+async def _get(reference: Any, timeout_s: float = 60.0) -> Any:
+    """Await a Ray call; its own errors come out as TimeoutError or MarketdError."""
+    from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - as in attach
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await reference
+    except RayTaskError as error:
+        if isinstance(error.cause, MarketdError):
+            raise error.cause from None
+        raise MarketdError(str(error.cause)) from error
+    except RayError as error:
+        raise MarketdError(type(error).__name__) from error
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def journal_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / "journal").glob("*.log"))

@@ -1,0 +1,177 @@
+"""The daemon's life: take the folder, start the node, answer its users, drain, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+from actors.spec import PairSpec, ReplaySource
+from daemon import logs, orphans
+from daemon.control import ControlServer
+from daemon.lock import FolderLock
+from daemon.node import Node
+from daemon.settings import Settings
+from market.errors import UsageError
+from market.pairs import Pair
+
+log = structlog.get_logger()
+FINISHED_POLL_S = 0.1
+
+
+class Service:
+    """One running daemon; `ready` is set when every actor has been created."""
+
+    def __init__(self, settings: Settings, specs: Sequence[PairSpec]) -> None:
+        self.node = Node(settings, specs)
+        self.ready = asyncio.Event()
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._since_s = time.time()
+
+    async def run(self, until: Callable[[Service], Awaitable[None]] | None = None) -> int:
+        """Work until a signal, `stop`, or the end of `until`; return how many ticks are kept."""
+        self._listen_to_signals()
+        control = ControlServer(self._settings.control_socket, self._handlers())
+        try:
+            self.node.start()
+            await control.start()
+            self.ready.set()
+            log.info("marketd_started", pairs=len(self.node.pairs), data_dir=str(self._settings.data_dir))
+            await self._work(until)
+        finally:
+            kept = await self.node.stop()
+            await control.stop()
+        log.info("marketd_stopped", ticks=sum(kept.values()))
+        return sum(kept.values())
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def status(self) -> dict[str, Any]:
+        """Describe the whole daemon as of the last probe."""
+        signals = self.node.signals
+        return {
+            "pid": os.getpid(),
+            "uptime_s": round(time.time() - self._since_s, 1),
+            "data_dir": str(self._settings.data_dir),
+            "head_restarts": self.node.head_restarts,
+            "redis_restarts": self.node.redis_restarts,
+            "pairs": [_starting(p.name) | p.status | {"restarts": p.restarts} for p in self.node.pairs],
+            "signals": {**signals.status, "restarts": signals.restarts} if signals else None,
+        }
+
+    async def _work(self, until: Callable[[Service], Awaitable[None]] | None) -> None:
+        """Wait for whichever ends first; a fault of the watch or of `until` is raised."""
+        tasks = [asyncio.create_task(self.node.watch()), asyncio.create_task(_wait(self._stop))]
+        if until is not None:
+            tasks.append(asyncio.create_task(until(self)))
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    def _handlers(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
+        async def status() -> dict[str, Any]:
+            return self.status()
+
+        async def query(pair: str, sql: str, fmt: str, out: str) -> dict[str, Any]:
+            await self._ask(pair, "query", sql, fmt, out)
+            return {}
+
+        async def verify(pair: str) -> dict[str, Any]:
+            return {"claims": await self._ask(pair, "prove")}
+
+        return {"status": status, "query": query, "verify": verify}
+
+    async def _ask(self, pair: str, method: str, *arguments: Any) -> Any:
+        try:
+            return await self.node.call(pair, method, *arguments)
+        except LookupError:
+            followed = ", ".join(one.name.removeprefix("pair:") for one in self.node.pairs)
+            raise UsageError(f"{pair} is not followed here; these are: {followed}") from None
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT."""
+    serve(settings, settings.pair_specs())
+    return 0
+
+
+def serve(
+    settings: Settings,
+    specs: Sequence[PairSpec],
+    until: Callable[[Service], Awaitable[None]] | None = None,
+) -> int:
+    """Own the data folder and run on it; return the ticks kept. Leaves no process that it started."""
+    logs.configure(settings.log.level, settings.log.format)
+    with FolderLock(settings.data_dir):
+        if killed := orphans.kill(settings.run_dir):
+            log.warning("orphans_killed", processes=killed)
+        os.environ.update(orphans.environment(settings.run_dir))
+        try:
+            return uvloop.run(Service(settings, specs).run(until))
+        finally:
+            orphans.kill(settings.run_dir)
+
+
+def replay(settings: Settings, files: Sequence[Path], pair: Pair | None, speed: float) -> int:
+    """Feed recorded files through the same path as live, until every sink has acknowledged them."""
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
+    spec = _replay_spec(settings, pair, ReplaySource(tuple(f.absolute() for f in files), speed))
+    kept = serve(settings, [spec], _until_finished)
+    sys.stdout.write(f"replayed: {kept:,} trades of {spec.pair} in {spec.folder}\n")
+    return 0
+
+
+def _replay_spec(settings: Settings, pair: Pair | None, source: ReplaySource) -> PairSpec:
+    specs = settings.pair_specs()
+    if pair is None and len(specs) != 1:
+        raise UsageError(f"--pair: say which; the configuration follows {len(specs)} pairs")
+    wanted = pair or specs[0].pair
+    known = next((spec for spec in specs if spec.pair == wanted), None)
+    engine = replace(settings.engine.spec(), gather_ms=0)
+    if known is not None:
+        return replace(known, source=source, engine=engine)
+    lane = specs[0].signal_lane if specs else None
+    return PairSpec(wanted, wanted.key, settings.data_dir / wanted.path, source, engine, lane)
+
+
+async def _until_finished(service: Service) -> None:
+    while True:
+        done = [_is_finished(one.status) for one in service.node.pairs]
+        if all(done):
+            return
+        await asyncio.sleep(FINISHED_POLL_S)
+
+
+def _is_finished(status: dict[str, Any]) -> bool:
+    if status.get("state") == "failed":
+        raise UsageError(status["error"])
+    return bool(status.get("finished")) and all(sink["lag"] == 0 for sink in status["sinks"].values())
+
+
+def _starting(name: str) -> dict[str, Any]:
+    return {"pair": name.removeprefix("pair:"), "state": "starting"}
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
