@@ -13,26 +13,35 @@ VARIABLE = "MARKETD_RUN_DIR"
 """In the environment of everything a daemon starts, handed down to the children's children."""
 
 
-def environment(run_dir: Path) -> dict[str, str]:
+def environment(run_dir: Path, variable: str = VARIABLE) -> dict[str, str]:
     """Give the variable that marks a child as this run folder's."""
-    return {VARIABLE: str(run_dir.absolute())}
+    return {variable: str(run_dir.absolute())}
 
 
-def find(run_dir: Path) -> list[int]:
-    """List the processes marked as this run folder's, this one and its ancestors apart."""
-    mark = f"{VARIABLE}={run_dir.absolute()}".encode()
+def find(run_dir: Path, variable: str = VARIABLE) -> list[int]:
+    """List the processes marked as this run folder's, this one and its ancestors apart.
+
+    Ray's processes write their titles over their environment, now and then over all of it: those are known by
+    the files they keep open in `{run_dir}/ray` (a folder, or a link to one).
+    """
+    mark = f"{variable}={run_dir.absolute()}".encode()
+    ray_dir = (run_dir / "ray").resolve()
     spared = _lineage()
-    return [pid for pid in _processes() if pid not in spared and mark in _variables(pid)]
+    return [
+        pid
+        for pid in _processes()
+        if pid not in spared and (mark in _variables(pid) or _is_ray(pid, ray_dir))
+    ]
 
 
-def kill(run_dir: Path, timeout_s: float = 10.0) -> int:
+def kill(run_dir: Path, variable: str = VARIABLE, timeout_s: float = 10.0) -> int:
     """Kill what `find` lists until nothing is left, and count it; raise Fatal if it does not go in time.
 
     Only for the holder of the folder's lock: anyone else would kill a living daemon's children.
     """
     killed: set[int] = set()
     deadline = time.monotonic() + timeout_s
-    while left := find(run_dir):
+    while left := find(run_dir, variable):
         if time.monotonic() > deadline:
             raise Fatal(f"processes {left} of {run_dir} do not end")
         for pid in left:
@@ -58,6 +67,22 @@ def _variables(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # another user's, or gone; a zombie's is empty
         return []
+
+
+def _is_ray(pid: int, ray_dir: Path) -> bool:
+    try:
+        if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            return False
+        return any(ray_dir in _target(link).parents for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # another user's, or gone
+        return False
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.readlink()
+    except OSError:  # closed since it was listed
+        return link
 
 
 def _lineage() -> set[int]:

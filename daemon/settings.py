@@ -17,7 +17,7 @@ VENUES: Mapping[tuple[str, str], LiveSource] = MappingProxyType(
     {
         ("binance", "spot"): LiveSource(
             ws_url="wss://data-stream.binance.vision",
-            rest_url="https://data-api.binance.vision",
+            rest_url="https://api.binance.com",  # data-api.binance.vision does not serve historicalTrades
         ),
     },
 )

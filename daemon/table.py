@@ -29,10 +29,11 @@ class PairRow:
     """One pair now; None is what is not known yet, latencies are of the last seconds.
 
     `gaps` and `restarts` count since the daemon began; `sink_lag` (events behind) and `rss_bytes` are for
-    status.
+    status; `note` is what else there is to say, e.g. `recovering`.
     """
 
     pair: str
+    note: str = ""
     price: float | None = None
     ticks_per_s: float = 0.0
     journal_p50_ms: float | None = None  # frame received → on disk
@@ -70,7 +71,8 @@ def render(rows: Sequence[PairRow], width: int) -> Table:
     for name in _columns(wide=wide):
         table.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
     for row, name in zip(rows, names, strict=True):
-        table.add_row(name, *_cells(row, wide=wide), style="yellow" if row.gaps or row.restarts else "")
+        style = "yellow" if row.gaps or row.restarts else ""
+        table.add_row(f"{name} {row.note}".rstrip(), *_cells(row, wide=wide), style=style)
     return table
 
 
@@ -80,6 +82,7 @@ def line(row: PairRow) -> str:
     facts = [f"{name}={value}" for name, value in named]
     facts += [f"lag.{sink}={lag}" for sink, lag in row.sink_lag.items()]
     facts += [f"rss_mb={row.rss_bytes / 1e6:.0f}"] if row.rss_bytes else []
+    facts += [f"note={row.note}"] if row.note else []
     return " ".join([row.pair, *facts])
 
 

@@ -1,0 +1,249 @@
+"""Ray's head as a child process of our own: placement and restart for the actors of one daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from daemon import orphans, ray_hook
+from daemon.settings import RaySettings
+from market.errors import Unreachable, UsageError
+from storage.children import die_with_parent
+
+NAMESPACE = "marketd"
+PAIR_RESOURCE = "marketd_pair"
+"""A custom resource: every pair's actor takes one of its node's `max_pairs_per_node`."""
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 6.0
+MAX_TEMP_DIR_BYTES = 34
+"""With ours ("/r") and Ray's (session, sockets, the longest name: 71) a socket's path may reach 107."""
+
+_MARK = "MARKETD_RAY_DIR"
+_OBJECT_STORE_BYTES = 80_000_000
+_SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the switch that keeps a node on loopback
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # we drain; Ray would wait 30 s for living actors
+    "RAY_ROTATION_BACKUP_COUNT": "2",
+    "RAY_ROTATION_MAX_BYTES": "10000000",
+    "RAY_START_HOOK": ray_hook.PATH,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_debug_dump_period_milliseconds": "0",
+    "RAY_event_stats": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
+    "RAY_task_events_max_num_task_in_gcs": "2000",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
+
+
+class RayHead:
+    """Run `ray start --head` as a child; it and all its workers die with this process.
+
+    Its sockets and logs are in `{run_dir}/ray` (or where that links to), what it says itself in
+    `{run_dir}/ray-head.log`. The caller holds the data folder's lock, so an earlier head's are left-overs.
+    """
+
+    def __init__(self, run_dir: Path, settings: RaySettings, max_pairs: int) -> None:
+        self._run_dir = run_dir.absolute()
+        self._settings = settings
+        self._max_pairs = max_pairs
+        self._temp_dir = Path()
+        self._temp_lock: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """Where the head answers (host:port); empty before `start`."""
+        return self._address
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Give what the head and every process that attaches to it need in their environment."""
+        return {
+            **_SETTINGS,
+            **orphans.environment(self._run_dir),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._run_dir / "ray-token"),
+        }
+
+    def start(self) -> str:
+        """Start the head and return its address, after about 3 s; raise Unreachable with its last words.
+
+        The thread that calls this must live as long as the head should: the kernel ends it with that thread.
+        """
+        try:
+            self._temp_dir = temp_dir(self._run_dir, self._settings.temp_dir)
+            self._temp_lock = _prepare(self._temp_dir)
+            _link(self._run_dir / "ray", self._temp_dir)
+            _write_token(self._run_dir / "ray-token")
+        except OSError as error:
+            raise UsageError(f"ray.temp_dir {self._temp_dir}: {error.strerror or error}") from error
+        self._child = self._spawn()
+        self._address = self._wait()
+        return self._address
+
+    def poll(self) -> int | None:
+        """Give None while the head lives; it ends by itself within 2 s of any of its own processes."""
+        return None if self._child is None else self._child.poll()
+
+    def stop(self) -> None:
+        """End the head and everything it started, by force after 6 s; harmless if it is gone."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        orphans.kill(self._run_dir, _MARK, timeout_s=3.0)
+        if self._temp_lock is not None:
+            os.close(self._temp_lock)
+        self._child, self._temp_lock = None, None
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **self.environment, **orphans.environment(self._run_dir, _MARK)}
+        environment.pop("RAY_ADDRESS", None)
+        with self._log_path.open("wb") as log:
+            return subprocess.Popen(  # noqa: S603  our own interpreter, arguments from a checked configuration
+                [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", *self._arguments()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: we drain before it ends
+                preexec_fn=die_with_parent,  # noqa: PLW1509  it makes one system call, nothing that locks
+            )
+
+    def _arguments(self) -> list[str]:
+        dashboard = [f"--dashboard-port={self._settings.dashboard_port}"] if self._settings.dashboard else []
+        return [
+            "--head",
+            "--block",
+            "--port=0",
+            "--node-ip-address=127.0.0.1",
+            "--dashboard-agent-listen-port=0",
+            "--include-log-monitor=false",
+            "--no-monitor",
+            "--num-cpus=0",
+            f"--resources={json.dumps({PAIR_RESOURCE: self._max_pairs})}",
+            f"--object-store-memory={_OBJECT_STORE_BYTES}",
+            f"--temp-dir={self._temp_dir / 'r'}",
+            f"--include-dashboard={str(self._settings.dashboard).lower()}",
+            *dashboard,
+        ]
+
+    def _wait(self) -> str:
+        written = self._temp_dir / "r" / "ray_current_cluster"  # when all of the head is up
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.poll() is None and time.monotonic() < deadline:
+            if written.exists() and (address := written.read_text(encoding="utf-8").strip()):
+                return address
+            time.sleep(0.02)
+        self.stop()
+        raise Unreachable(f"Ray's head did not start: {self._last_words()} (all of it: {self._log_path})")
+
+    @property
+    def _log_path(self) -> Path:
+        return self._run_dir / "ray-head.log"
+
+    def _last_words(self) -> str:
+        lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return " | ".join([line.strip() for line in lines if line.strip()][-3:]) or "it said nothing"
+
+
+def temp_dir(run_dir: Path, wanted: str = "") -> Path:
+    """Choose Ray's folder: in the run folder if its path is short enough, else one of its own in /var/tmp.
+
+    Raises UsageError for a wanted folder that is too long; in it each data folder has one of its own.
+    """
+    own = run_dir / "ray"
+    if not wanted and len(bytes(own)) <= MAX_TEMP_DIR_BYTES:
+        return own
+    base = Path(wanted or f"/var/tmp/marketd-{os.getuid()}")  # noqa: S108  private, or refused, by _prepare
+    chosen = base / hashlib.sha256(bytes(run_dir)).hexdigest()[:6]
+    if len(bytes(chosen)) > MAX_TEMP_DIR_BYTES:
+        raise UsageError(
+            f"ray.temp_dir {wanted}: longer than the {MAX_TEMP_DIR_BYTES - 7} bytes that Ray can use"
+        )
+    return chosen
+
+
+def attach(address: str, environment: Mapping[str, str]) -> None:
+    """Join this process to the Ray at `address`; raise Unreachable if it does not answer.
+
+    Call it from the main thread, before anything imports ray, which reads its environment then. Ray puts its
+    driver's working folder first on its workers' path, and takes SIGTERM: both stay ours.
+    """
+    os.environ.update(environment)
+    import ray  # noqa: PLC0415  half a second, and it must see the environment
+
+    # What Ray's listener tells of dead processes goes to stdout, amid our own output; its logs have it too.
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  there is no public switch
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.chdir(Path(__file__).parents[1]):
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise Unreachable(f"Ray at {address}: {_one_line(error)}") from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def detach() -> None:
+    """Leave the cluster; what was started there by name, or detached, lives on."""
+    import ray  # noqa: PLC0415  as in attach
+
+    ray.shutdown()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _prepare(folder: Path) -> int:
+    """Make the folder, empty and private (Ray opens its own, inside, to everybody), and lock it.
+
+    Cleaners of /var/tmp leave locked folders alone.
+    """
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.parent.lstat().st_uid not in {0, os.getuid()}:
+        raise UsageError(f"ray.temp_dir {folder.parent}: belongs to another user")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+def _link(place: Path, folder: Path) -> None:
+    """Have Ray's folder found in the run folder, wherever it is."""
+    if place == folder:
+        return
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)  # of a time when the settings put it there
+    place.unlink(missing_ok=True)
+    place.symlink_to(folder)
+
+
+def _write_token(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
