@@ -139,7 +139,7 @@ def parse_symbol(body: bytes) -> Symbol:
     return Symbol(listing.status, tick_size if 0.0 < tick_size < inf else None)
 
 
-def parserefusal(body: bytes) -> tuple[int, str]:
+def parse_error(body: bytes) -> tuple[int, str]:
     """Read (code, text) of a refusal; code 0 and the beginning of the body if it is not the venue's own."""
     try:
         answer = msgspec.json.decode(body)
