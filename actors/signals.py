@@ -232,7 +232,7 @@ class SignalSupervisor:
         self._task.add_done_callback(_die_of_a_bug)
 
     async def status(self) -> dict[str, Any]:
-        return self._service.status()
+        return {"pid": os.getpid(), **self._service.status()}
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""

@@ -114,19 +114,19 @@ class Node:
         import ray  # noqa: PLC0415 - after attach, which sets its environment
 
         prepare = functools.partial(logs.configure, self._settings.log.level, self._settings.log.format)
-        common = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "enable_task_events": False}
+        self.pairs = []
+        common: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "enable_task_events": False}
         if self._settings.redis.enabled:
             lane = self._settings.run_dir / "lanes" / "signal.sock"
             lane.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             remote = ray.remote(SignalSupervisor).options(name="supervisor:signal", **common)
             maxlen = stream_maxlen(len(self._specs))
             self.signals = Watched("supervisor:signal", remote.remote(lane, self.redis_url, maxlen))
-        pair = ray.remote(PairActor).options(resources={PAIR_RESOURCE: 1}, **common)
-        self.pairs = [
-            Watched(name, pair.options(name=name).remote(spec, prepare))
-            for spec in self._specs
-            for name in [f"pair:{spec.pair.key}"]
-        ]
+        pair = ray.remote(PairActor)
+        common["resources"] = {PAIR_RESOURCE: 1}
+        for spec in self._specs:
+            name = f"pair:{spec.pair.key}"
+            self.pairs.append(Watched(name, pair.options(name=name, **common).remote(spec, prepare)))
 
     async def _probe(self, one: Watched) -> None:
         try:
