@@ -40,7 +40,7 @@ class EmbeddedRedis:
     def __init__(self, run_dir: Path) -> None:
         self._folder = run_dir.absolute()
         self._child: subprocess.Popen[bytes] | None = None
-        self._url = ""
+        self._url = self._listen = ""
 
     @property
     def url(self) -> str:
@@ -55,13 +55,17 @@ class EmbeddedRedis:
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> str:
-        """Start it (anew, and empty, if it died) and return its URL; raise Unreachable with the cause."""
+        """Start it (anew, empty, at the same URL if it died) and return its URL.
+
+        Raises Unreachable with the cause.
+        """
         if self.alive():
             return self._url
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            listen, self._url = _listen(self._folder)
-            self._child = self._spawn(_CONFIG.format(folder=_quoted(self._folder), listen=listen))
+            if not self._url:
+                self._listen, self._url = _listen(self._folder)
+            self._child = self._spawn(_CONFIG.format(folder=_quoted(self._folder), listen=self._listen))
         except OSError as error:
             raise Unreachable(f"embedded Redis: {error}") from error
         self._wait()

@@ -73,6 +73,8 @@ def test_a_path_too_long_for_a_socket_gets_a_guarded_loopback_port(tmp_path: Pat
     password = url.removeprefix("redis://:").partition("@")[0]
     assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
     server.stop()
+    assert server.start() == url  # whoever was told of it finds it again
+    server.stop()
 
 
 def test_a_start_that_fails_names_the_cause(tmp_path: Path) -> None:
