@@ -47,6 +47,7 @@ def _working(engine: Engine) -> dict[str, Any]:
         "blocked": engine.blocked,
         "sinks": engine.sinks,
         "finished": engine.finished,
+        "recent": list(engine.recent),
     }
 
 

@@ -29,6 +29,12 @@ PROBE_S = 1.0
 PROBE_TIMEOUT_S = 5.0
 SILENT_S = 20.0  # an actor that does not answer for so long is killed, so that Ray starts it again
 STOP_PAIRS_S = 45.0
+FOREVER: dict[str, Any] = {
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "num_cpus": 0,
+    "enable_task_events": False,
+}
 
 
 @dataclass(slots=True)
@@ -115,18 +121,17 @@ class Node:
 
         prepare = functools.partial(logs.configure, self._settings.log.level, self._settings.log.format)
         self.pairs = []
-        common: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "enable_task_events": False}
         if self._settings.redis.enabled:
             lane = self._settings.run_dir / "lanes" / "signal.sock"
             lane.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            remote = ray.remote(SignalSupervisor).options(name="supervisor:signal", **common)
+            remote = ray.remote(SignalSupervisor).options(name="supervisor:signal", **FOREVER)
             maxlen = stream_maxlen(len(self._specs))
             self.signals = Watched("supervisor:signal", remote.remote(lane, self.redis_url, maxlen))
         pair = ray.remote(PairActor)
-        common["resources"] = {PAIR_RESOURCE: 1}
+        options = FOREVER | {"resources": {PAIR_RESOURCE: 1}}
         for spec in self._specs:
             name = f"pair:{spec.pair.key}"
-            self.pairs.append(Watched(name, pair.options(name=name, **common).remote(spec, prepare)))
+            self.pairs.append(Watched(name, pair.options(name=name, **options).remote(spec, prepare)))
 
     async def _probe(self, one: Watched) -> None:
         try:

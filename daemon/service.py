@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Service:
         self._stop = asyncio.Event()
         self._since_s = time.time()
 
-    async def run(self, until: Callable[[Service], Awaitable[None]] | None = None) -> int:
+    async def run(self, until: Callable[[Service], Coroutine[Any, Any, None]] | None = None) -> int:
         """Work until a signal, `stop`, or the end of `until`; return how many ticks are kept."""
         self._listen_to_signals()
         control = ControlServer(self._settings.control_socket, self._handlers())
@@ -66,11 +66,15 @@ class Service:
             "data_dir": str(self._settings.data_dir),
             "head_restarts": self.node.head_restarts,
             "redis_restarts": self.node.redis_restarts,
-            "pairs": [_starting(p.name) | p.status | {"restarts": p.restarts} for p in self.node.pairs],
+            "pairs": [{k: v for k, v in one.items() if k != "recent"} for one in self.reports()],
             "signals": {**signals.status, "restarts": signals.restarts} if signals else None,
         }
 
-    async def _work(self, until: Callable[[Service], Awaitable[None]] | None) -> None:
+    def reports(self) -> list[dict[str, Any]]:
+        """Say what each pair said of itself last, in the order of the configuration."""
+        return [_starting(one.name) | one.status | {"restarts": one.restarts} for one in self.node.pairs]
+
+    async def _work(self, until: Callable[[Service], Coroutine[Any, Any, None]] | None) -> None:
         """Wait for whichever ends first; a fault of the watch or of `until` is raised."""
         tasks = [asyncio.create_task(self.node.watch()), asyncio.create_task(_wait(self._stop))]
         if until is not None:
@@ -87,7 +91,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    def _handlers(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
+    def _handlers(self) -> dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]]:
         async def status() -> dict[str, Any]:
             return self.status()
 
@@ -117,7 +121,7 @@ def run(settings: Settings) -> int:
 def serve(
     settings: Settings,
     specs: Sequence[PairSpec],
-    until: Callable[[Service], Awaitable[None]] | None = None,
+    until: Callable[[Service], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
     """Own the data folder and run on it; return the ticks kept. Leaves no process that it started."""
     logs.configure(settings.log.level, settings.log.format)
@@ -170,7 +174,7 @@ def _is_finished(status: dict[str, Any]) -> bool:
 
 
 def _starting(name: str) -> dict[str, Any]:
-    return {"pair": name.removeprefix("pair:"), "state": "starting"}
+    return {"pair": name.removeprefix("pair:"), "state": "starting", "sinks": {}}
 
 
 async def _wait(event: asyncio.Event) -> None:
