@@ -1,0 +1,331 @@
+"""Prove a pair's record in SQL: an oracle that shares nothing with the folds that made it.
+
+Sources: definitions of candles and order flow; sums agree within 1e-9 of what was summed, all else exactly.
+"""
+
+# ruff: noqa: S608 - every name put into SQL here is one of our own schema
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import duckdb
+
+from market.errors import UsageError
+from market.rows import Row, timeframe_text
+from market.times import DAY_NS, NS_PER_S
+from storage.duck import Damaged, first_line, verdict
+from storage.reads import snapshot
+from storage.schema import candles_table, columns
+
+_EXACT = None
+_CANDLE: dict[str, str | None] = {
+    "open": _EXACT,
+    "high": _EXACT,
+    "low": _EXACT,
+    "close": _EXACT,
+    "trade_count": _EXACT,
+    "volume": "e.volume",
+    "buy_volume": "e.buy_volume",
+    "sell_volume": "e.sell_volume",
+    "vwap": "e.vwap",
+}
+_FLOW: dict[str, str | None] = {
+    "trade_count": _EXACT,
+    "buy_volume": "e.buy_volume",
+    "sell_volume": "e.sell_volume",
+    "delta": "e.buy_volume + e.sell_volume",
+    "cvd": "e.traded",
+    "imbalance_ratio": "e.imbalance_ratio",
+}
+_COMPLETE = "WHEN e.is_complete > s.is_complete THEN 'not complete'"
+_MINUTE_NS = 60 * NS_PER_S
+
+
+class Claim(NamedTuple):
+    """What was to be shown, whether it holds, and the numbers: rows compared, the first that differs."""
+
+    text: str
+    ok: bool
+    detail: str = ""
+
+
+class _Check(NamedTuple):
+    """`faults` selects `key` (a number, or the start of a bar in ns) and `fault`, `compared` a count."""
+
+    text: str
+    compared: str
+    faults: str
+    key_is_time: bool = True
+
+
+def prove(
+    con: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], timeframes_s: Sequence[int]
+) -> list[Claim]:
+    """Check every claim on one snapshot, the open bars among the rows.
+
+    Runs beside the writer, on a cursor of its own. Raises Damaged when the file turns out unreadable.
+    """
+    try:
+        with snapshot(con, open_rows) as cursor:
+            return [_claim(cursor, check) for check in _checks(sorted(timeframes_s))]
+    except duckdb.Error as error:
+        named = verdict(error, "verify")
+        raise named if isinstance(named, Damaged) else UsageError(first_line(error)) from error
+
+
+def _claim(cursor: duckdb.DuckDBPyConnection, check: _Check) -> Claim:
+    at = "replace(make_timestamp_ns(key)::VARCHAR, ' ', 'T') || 'Z'" if check.key_is_time else "key::VARCHAR"
+    found = cursor.execute(
+        f"SELECT ({check.compared}), count(*), min_by({at} || ': ' || fault, key) FROM ({check.faults})"
+    ).fetchall()
+    ((compared, wrong, first),) = found
+    detail = f"{wrong:,} faults in {compared:,} rows; the first at {first}" if wrong else f"{compared:,} rows"
+    return Claim(check.text, not wrong, detail)
+
+
+def _checks(timeframes_s: Sequence[int]) -> Iterator[_Check]:
+    yield _sequence("ticks")
+    yield _sequence("events")
+    yield _ids_once()
+    yield _holes_recorded()
+    yield _gaps_true()
+    for timeframe_s in timeframes_s:
+        yield _candles(timeframe_s)
+    for timeframe_s in timeframes_s[1:]:
+        if timeframe_s % timeframes_s[0] == 0:
+            yield _merged(timeframe_s, timeframes_s[0])
+    yield _flow()
+    for timeframe_s in timeframes_s:
+        yield _announced_once(timeframe_s)
+        yield _announced_as_stored(
+            candles_table(timeframe_s), "CANDLE", f"AND data->>'timeframe' = '{timeframe_text(timeframe_s)}'"
+        )
+    yield _announced_as_stored("order_flow", "ORDER_FLOW")
+
+
+def _sequence(table: str) -> _Check:
+    return _Check(
+        f"{table}.seq counts 1, 2, 3 without hole or double",
+        f"SELECT count(*) FROM {table}",
+        f"""
+        SELECT seq AS key, 'follows ' || before AS fault
+        FROM (SELECT seq, lag(seq, 1, 0) OVER (ORDER BY seq) AS before FROM {table}) WHERE seq <> before + 1
+        """,
+        key_is_time=False,
+    )
+
+
+def _ids_once() -> _Check:
+    return _Check(
+        "every trade id is stored once",
+        "SELECT count(*) FROM ticks",
+        """
+        SELECT trade_id::BIGINT AS key, 'stored ' || count(*) || ' times' AS fault
+        FROM ticks GROUP BY trade_id HAVING count(*) > 1
+        """,
+        key_is_time=False,
+    )
+
+
+def _holes_recorded() -> _Check:
+    """Unite the recorded gaps that touch, so that each hole has to lie inside a single one."""
+    return _Check(
+        "trade ids are contiguous, or data_gaps says which are missing",
+        "SELECT coalesce(max(trade_id::BIGINT) - min(trade_id::BIGINT) + 1, 0) FROM ticks",
+        """
+        WITH gaps AS (
+            SELECT first_missing_id AS a, last_missing_id AS b,
+                max(b) OVER (ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reach
+            FROM data_gaps WHERE status IN ('OPEN', 'UNFILLABLE')
+        ), numbered AS (
+            SELECT a, b, count(*) FILTER (reach IS NULL OR reach < a - 1) OVER (ORDER BY a, b) AS island
+            FROM gaps
+        ), islands AS (
+            SELECT min(a) AS a, max(b) AS b FROM numbered GROUP BY island
+        ), ids AS (
+            SELECT trade_id::BIGINT AS id, lag(id) OVER (ORDER BY id) AS before FROM ticks
+        ), holes AS (
+            SELECT before + 1 AS a, id - 1 AS b FROM ids WHERE id > before + 1
+        )
+        SELECT h.a AS key, 'missing up to ' || h.b || ', and not recorded' AS fault
+        FROM holes h WHERE NOT EXISTS (FROM islands i WHERE i.a <= h.a AND h.b <= i.b)
+        """,
+        key_is_time=False,
+    )
+
+
+def _gaps_true() -> _Check:
+    return _Check(
+        "every FILLED gap has all its trades, and no OPEN one",
+        "SELECT count(*) FROM data_gaps",
+        """
+        WITH held AS (
+            SELECT g.gap_id, g.status, any_value(g.last_missing_id - g.first_missing_id + 1) AS missing,
+                count(DISTINCT t.trade_id) AS here
+            FROM data_gaps g LEFT JOIN ticks t
+                ON t.trade_id::BIGINT BETWEEN g.first_missing_id AND g.last_missing_id
+            GROUP BY ALL
+        )
+        SELECT gap_id AS key, status || ' with ' || here || ' of ' || missing || ' trades here' AS fault
+        FROM held WHERE (status = 'FILLED' AND here < missing) OR (status = 'OPEN' AND here = missing)
+        """,
+        key_is_time=False,
+    )
+
+
+def _bars(table: str, width_ns: int) -> str:
+    """Fold ticks into bars of a width: `traded` holds those with trades, `grid` every start."""
+    return f"""
+    trades AS (
+        SELECT epoch_ns(timestamp) AS ns, trade_id::BIGINT AS id, price, volume, side,
+            ns // {width_ns} * {width_ns} AS bar
+        FROM ticks
+    ), traded AS (
+        SELECT bar, arg_min(price, (ns, id)) AS open, max(price) AS high, min(price) AS low,
+            arg_max(price, (ns, id)) AS close, sum(volume) AS volume,
+            coalesce(sum(volume) FILTER (side = 'BUY'), 0) AS buy_volume,
+            coalesce(sum(volume) FILTER (side = 'SELL'), 0) AS sell_volume,
+            sum(price * volume) / sum(volume) AS vwap, count(*) AS trade_count
+        FROM trades GROUP BY bar
+    ), ends AS (
+        SELECT min(bar) AS a, greatest(max(bar), (SELECT max(epoch_ns(timestamp)) FROM {table})) AS b
+        FROM traded
+    ), grid AS (
+        SELECT unnest(range(a, b + {width_ns}, {width_ns})) AS bar FROM ends
+    )"""
+
+
+def _candles(timeframe_s: int) -> _Check:
+    table = candles_table(timeframe_s)
+    return _Check(
+        f"{table} equals the ticks, flat bars between them, none missing, all complete but the last",
+        f"SELECT count(*) FROM {table}",
+        f"""
+        WITH {_bars(table, timeframe_s * NS_PER_S)}, expected AS (
+            SELECT g.bar, last_value(t.close IGNORE NULLS) OVER (ORDER BY g.bar) AS carried, carried AS close,
+                coalesce(t.open, carried) AS open, coalesce(t.high, carried) AS high,
+                coalesce(t.low, carried) AS low, coalesce(t.vwap, carried) AS vwap,
+                coalesce(t.volume, 0) AS volume, coalesce(t.buy_volume, 0) AS buy_volume,
+                coalesce(t.sell_volume, 0) AS sell_volume, coalesce(t.trade_count, 0) AS trade_count,
+                g.bar < max(g.bar) OVER () AS is_complete
+            FROM grid g LEFT JOIN traded t USING (bar)
+        )
+        {_differences(table, _CANDLE, "ticks give", also=_COMPLETE)}
+        """,
+    )
+
+
+def _merged(timeframe_s: int, base_s: int) -> _Check:
+    table, base, width_ns = candles_table(timeframe_s), candles_table(base_s), timeframe_s * NS_PER_S
+    return _Check(
+        f"{table} equals {base} merged",
+        f"SELECT count(*) FROM {table}",
+        f"""
+        WITH parts AS (
+            SELECT *, epoch_ns(timestamp) // {width_ns} * {width_ns} AS bar,
+                trade_count > 0 OR max(trade_count) OVER (PARTITION BY bar) = 0 AS counts
+            FROM {base}
+        ), expected AS (
+            SELECT bar, arg_min(open, timestamp) AS open, max(high) AS high, min(low) AS low,
+                arg_max(close, timestamp) AS close, sum(trade_count) AS trade_count, sum(volume) AS volume,
+                sum(buy_volume) AS buy_volume, sum(sell_volume) AS sell_volume,
+                coalesce(sum(vwap * volume) / nullif(sum(volume), 0), any_value(vwap)) AS vwap
+            FROM parts WHERE counts GROUP BY bar
+        )
+        {_differences(table, _CANDLE, f"{base} gives")}
+        """,
+    )
+
+
+def _flow() -> _Check:
+    return _Check(
+        "order_flow equals the ticks, cvd begins at 00:00 UTC, no minute missing",
+        "SELECT count(*) FROM order_flow",
+        f"""
+        WITH {_bars("order_flow", _MINUTE_NS)}, minutes AS (
+            SELECT g.bar, coalesce(t.buy_volume, 0) AS buy_volume, coalesce(t.sell_volume, 0) AS sell_volume,
+                coalesce(t.trade_count, 0) AS trade_count
+            FROM grid g LEFT JOIN traded t USING (bar)
+        ), expected AS (
+            SELECT *, buy_volume - sell_volume AS delta, sum(buy_volume - sell_volume) OVER day AS cvd,
+                sum(buy_volume + sell_volume) OVER day AS traded,
+                CASE WHEN sell_volume > 0 THEN buy_volume / sell_volume END AS imbalance_ratio
+            FROM minutes WINDOW day AS (PARTITION BY bar // {DAY_NS} ORDER BY bar)
+        )
+        {_differences("order_flow", _FLOW, "ticks give")}
+        """,
+    )
+
+
+def _announced_once(timeframe_s: int) -> _Check:
+    table = candles_table(timeframe_s)
+    return _Check(
+        f"CANDLE_CLOSED came once for every complete bar of {table}",
+        f"SELECT count(*) FROM {table} WHERE is_complete",
+        f"""
+        WITH closed AS (
+            SELECT epoch_ns((data->>'timestamp')::TIMESTAMP_NS) AS key, count(*) AS times FROM events
+            WHERE event = 'CANDLE_CLOSED' AND data->>'timeframe' = '{timeframe_text(timeframe_s)}'
+            GROUP BY key
+        ), stored AS (
+            SELECT DISTINCT epoch_ns(timestamp) AS key, 1 AS here FROM {table} WHERE is_complete
+        )
+        SELECT key, coalesce('announced ' || times || ' times', 'never announced')
+            || CASE WHEN here IS NULL THEN ', not stored' ELSE '' END AS fault
+        FROM closed FULL JOIN stored USING (key) WHERE times IS DISTINCT FROM here
+        """,
+    )
+
+
+def _announced_as_stored(table: str, event: str, which: str = "") -> _Check:
+    """Compare each stored bar with its latest announcement, if it has any."""
+    fields = dict(columns(table)) | {"timestamp": "VARCHAR"}
+    shape = ", ".join(f'"{name}": "{sql_type}"' for name, sql_type in fields.items())
+    return _Check(
+        f"{table} is what its latest events said",
+        f"SELECT count(*) FROM events WHERE starts_with(event, '{event}') {which}",
+        f"""
+        WITH said AS (
+            SELECT seq, from_json(data, '{{{shape}}}') AS row FROM events
+            WHERE starts_with(event, '{event}') {which}
+        ), expected AS (
+            SELECT epoch_ns((row.timestamp)::TIMESTAMP_NS) AS bar, unnest(arg_max(row, seq)) FROM said
+            GROUP BY row.timestamp
+        )
+        {_differences(table, dict.fromkeys(fields.keys() - {"timestamp"}), "announced as", join="JOIN")}
+        """,
+    )
+
+
+def _differences(
+    table: str, compared: Mapping[str, str | None], origin: str, *, join: str = "FULL JOIN", also: str = ""
+) -> str:
+    """Join the stored bars with `expected` and name what differs, by more than 1e-9 of a column's scale."""
+    cases = " ".join(
+        f"WHEN ({_same(name, scale)}) IS NOT TRUE "
+        f"THEN concat('{name} is ', {_shown('s', name)}, ', {origin} ', {_shown('e', name)})"
+        for name, scale in compared.items()
+    )
+    return f"""
+    SELECT * FROM (
+        SELECT coalesce(s.bar, e.bar) AS key, CASE
+            WHEN s.bar IS NULL THEN 'not stored' WHEN e.bar IS NULL THEN 'stored without reason'
+            WHEN s.copies > 1 THEN 'stored twice' {also} {cases} END AS fault
+        FROM (
+            SELECT *, epoch_ns(timestamp) AS bar, count(*) OVER (PARTITION BY timestamp) AS copies
+            FROM {table}
+        ) s
+        {join} expected e ON s.bar = e.bar
+    ) WHERE fault IS NOT NULL
+    """
+
+
+def _shown(side: str, name: str) -> str:
+    return f"coalesce({side}.{name}::VARCHAR, 'NULL')"
+
+
+def _same(name: str, scale: str | None) -> str:
+    exactly = f"s.{name} IS NOT DISTINCT FROM e.{name}"
+    return exactly if scale is None else f"{exactly} OR abs(s.{name} - e.{name}) <= 1e-9 * ({scale})"
