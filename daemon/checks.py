@@ -141,7 +141,8 @@ def _embedded() -> Finding:
 
 
 async def _server(url: str) -> Finding:
-    shown = url if "@" not in url else url.partition("//")[0] + "//***@" + url.rpartition("@")[2]
+    parts = urlsplit(url)  # of which the password may be in two places
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     bus = Bus(url)
     try:
         await bus.ping()

@@ -112,8 +112,10 @@ def _block(document: Document, key: str, block: _PairBlock) -> list[PairSettings
         return []
     if 86_400 % block.state_step_s:
         document.refuse(f"{key}.state_step_s", "does not divide a day")
-    if block.alias is not None and (reason := _alias_refusal(block)):
+    alias = block.alias
+    if alias is not None and (reason := _alias_refusal(block)):
         document.refuse(f"{key}.alias", reason)
+        alias = None
     pairs = []
     for symbol in block.symbols:
         try:
@@ -124,7 +126,7 @@ def _block(document: Document, key: str, block: _PairBlock) -> list[PairSettings
         pairs.append(
             PairSettings(
                 pair=pair,
-                alias=block.alias or pair.key,
+                alias=alias or pair.key,
                 state_step_s=block.state_step_s,
                 tick_size=block.tick_size,
             ),
@@ -212,7 +214,7 @@ def _redis(document: Document, value: object) -> RedisSettings:
     parts = _split(redis.url)
     if parts is None or not _names_a_server(parts):
         document.refuse("redis.url", 'expected "embedded", redis://host, rediss://host or unix:///path')
-    elif parts.password and document.from_file("redis.url"):
+    elif (parts.password or "password=" in parts.query) and document.from_file("redis.url"):
         document.refuse("redis.url", "holds a password: give it by the variable MARKETD__REDIS__URL")
     return redis
 

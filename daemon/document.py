@@ -74,7 +74,10 @@ class Document:
 
     def section(self, key: str, value: object, kind: type[T]) -> T | None:
         """Read a table as the dataclass `kind`; None, and problems, where that cannot be."""
-        table, before = self.table(key, value), len(self.problems)
+        before = len(self.problems)
+        table = self.table(key, value)
+        if len(self.problems) > before:
+            return None
         types = get_type_hints(kind, include_extras=True)
         self.known(key, table, tuple(types), {})
         for name in sorted(_required(kind) - table.keys()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from market.times import NS_PER_S
 
@@ -46,6 +46,26 @@ class PairRow:
     restarts: int = 0
     sink_lag: Mapping[str, int] = field(default_factory=dict)
     rss_bytes: int = 0
+
+
+def row(report: Mapping[str, Any]) -> PairRow:
+    """Read what a pair's actor says of itself, which is little while it starts or recovers."""
+    state, error = report.get("state", ""), report.get("error", "")
+    journal = report.get("latency_ms") or (None, None)
+    candle = report.get("last_candle")
+    return PairRow(
+        pair=report["pair"],
+        note=f"{state}: {error}" if error else state,
+        price=report.get("last_price"),
+        journal_p50_ms=journal[0],
+        journal_p99_ms=journal[1],
+        cvd=report.get("cvd"),
+        candle=LastCandle(*(candle[name] for name in LastCandle._fields)) if candle else None,
+        gaps=report.get("gaps", 0),
+        restarts=report.get("restarts", 0),
+        sink_lag={name: sink["lag"] for name, sink in report.get("sinks", {}).items()},
+        rss_bytes=report.get("rss_bytes", 0),
+    )
 
 
 WIDE = 120

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import actors
+import daemon
+import storage
+from daemon.control import ControlServer
+from market.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+MARKETD = Path(sys.executable).with_name("marketd")
+CONFIG = '[[pairs]]\nexchange = "binance"\nmarket = "spot"\nsymbols = ["BTCUSDT"]\n'
+BTC = "binance:spot:BTCUSDT"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+def marketd(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MARKETD")}
+    command = [str(MARKETD), *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=env | environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+async def aside(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(marketd, folder, *arguments)
+
+
+REPORT = {"pair": BTC, "last_price": 1.5, "sinks": {"redis": {"lag": 3}}, "state": "live"}
+
+
+@asynccontextmanager
+async def answering(folder: Path) -> AsyncIterator[None]:
+    """A daemon's socket with a daemon's answers."""
+
+    async def status() -> Mapping[str, Any]:
+        return {"pid": 1, "data_dir": str(folder / "data"), "uptime_s": 3.2, "pairs": [REPORT]}
+
+    async def query(pair: str, sql: str, fmt: str, out: str) -> Mapping[str, Any]:
+        if sql == "bad":
+            raise UsageError("Parser Error: bad\nLINE 1: bad")
+        await asyncio.to_thread(Path(out).write_bytes, f"{pair}|{sql}|{fmt}\n".encode() + b"\x00\xff")
+        return {}
+
+    async def verify(pair: str) -> Mapping[str, Any]:
+        return {"claims": [("seq contiguous", True, ""), ("candles", pair == BTC, "3 differ")]}
+
+    server = ControlServer(
+        folder / "data/run/control.sock", {"status": status, "query": query, "verify": verify}
+    )
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("module", [daemon, actors, storage])
+def test_the_packages_are_ours(module: Any) -> None:
+    assert Path(module.__file__).parents[1] == ROOT
+
+
+@pytest.mark.parametrize("module", ["daemon", "actors", "storage"])
+def test_the_commands_packages_are_ours_wherever_it_is_called(folder: Path, module: str) -> None:
+    (folder / f"{module}.py").write_text("raise SystemExit('not ours')", encoding="utf-8")
+    assert marketd(folder, "status").stderr == f"marketd: no daemon is running on {folder}/data\n"
+
+
+def test_help_names_every_command_of_the_contract(folder: Path) -> None:
+    told = marketd(folder, "--help").stdout
+    listed = {one.split()[0] for one in told.partition("Commands:")[2].splitlines() if one}
+    assert listed == {"run", "demo", "check", "status", "query", "verify", "replay"}
+    for command in listed:
+        assert "--config" in marketd(folder, command, "--help").stdout
+
+
+def test_the_version(folder: Path) -> None:
+    assert marketd(folder, "--version").stdout.startswith("marketd 0.")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status"]])
+def test_heavy_libraries_are_not_loaded_to_answer(folder: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys; from daemon.cli import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    heavy = {"ray", "duckdb", "numpy", "redis", "asyncio", "structlog", "aiohttp", "rich", "psutil"}
+    assert heavy & set(ended.stderr.split()) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status"]])
+def test_the_answer_comes_within_half_a_second(folder: Path, arguments: list[str]) -> None:
+    took_s = []
+    for _ in range(5):  # the machine may be busy with something else
+        began_s = time.monotonic()
+        marketd(folder, *arguments)
+        took_s.append(time.monotonic() - began_s)
+    assert min(took_s) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["status"], 3, "marketd: no daemon is running on {folder}/data\n"),
+        (["run", "--config", "nope"], 2, "marketd: nope: no such file or directory\n"),
+        (
+            ["status", "--config", "bad.toml"],
+            2,
+            "marketd: bad.toml: x: unknown key (known: data_dir, pairs, ",
+        ),
+        (["query", "what", "select 1"], 2, "marketd: pair 'what': expected exchange:market:SYMBOL\n"),
+        (
+            ["replay", "config.toml", "--speed", "-1"],
+            2,
+            "marketd: --speed '-1': expected a positive number or max\n",
+        ),
+        (
+            ["replay", "config.toml", "--speed", "nan"],
+            2,
+            "marketd: --speed 'nan': expected a positive number or",
+        ),
+        (["replay", "absent.csv"], 2, "Usage: marketd replay"),
+        (["demo", "--pairs", "0"], 2, "Usage: marketd demo"),
+        (["query", BTC, "select 1", "--format", "xml"], 2, "Usage: marketd query"),
+        (["bogus"], 2, "Usage: marketd"),
+    ],
+)
+def test_exit_codes(folder: Path, arguments: list[str], code: int, message: str) -> None:
+    (folder / "bad.toml").write_text("x = 1\n" + CONFIG, encoding="utf-8")
+    ended = marketd(folder, *arguments)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.startswith(message.format(folder=folder))
+    assert "Traceback" not in ended.stderr
+    assert not ended.stderr.startswith("marketd:") or ended.stderr.count("\n") == 1
+
+
+def test_a_check_that_fails_says_so_line_by_line(folder: Path) -> None:
+    ended = marketd(
+        folder,
+        "check",
+        MARKETD__EXCHANGES__BINANCE__REST_URL="http://127.0.0.1:1",
+        MARKETD__REDIS__ENABLED="false",
+    )
+    assert ended.returncode == 1
+    verdicts = [(one[:4], one[5:].partition(":")[0]) for one in ended.stdout.splitlines()]
+    assert verdicts[0] == ("ok  ", "configuration")
+    assert ("FAIL", "binance spot") in verdicts
+
+
+async def test_status_of_a_running_daemon(folder: Path) -> None:
+    async with answering(folder):
+        text = (await aside(folder, "status")).stdout.splitlines()
+        as_json = json.loads((await aside(folder, "status", "--json")).stdout)
+    assert text[0] == f"marketd (pid 1) on {folder}/data, up 3 s"
+    assert text[1].startswith(f"{BTC} last=1.5 ")
+    assert text[1].endswith("lag.redis=3 note=live")
+    assert as_json["pairs"] == [REPORT]
+
+
+async def test_query_goes_through_the_running_daemon(folder: Path) -> None:
+    async with answering(folder):
+        process = await asyncio.create_subprocess_exec(
+            MARKETD, "query", "binance/spot/btcusdt", "select 1", "--format", "csv",
+            cwd=folder, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        answer, _ = await process.communicate()
+        refused = await aside(folder, "query", BTC, "bad")
+    assert answer == f"{BTC}|select 1|csv\n".encode() + b"\x00\xff"
+    assert (refused.returncode, refused.stderr) == (2, "marketd: Parser Error: bad LINE 1: bad\n")
+
+
+async def test_verify_fails_if_one_claim_does(folder: Path) -> None:
+    async with answering(folder):
+        proven = await aside(folder, "verify", BTC)
+        broken = await aside(folder, "verify", "binance:spot:OTHER")
+    assert (proven.returncode, broken.returncode) == (0, 1)
+    assert broken.stdout == "ok   seq contiguous\nFAIL candles: 3 differ\n"
+
+
+async def test_ctrl_c_ends_a_command_without_traceback(folder: Path) -> None:
+    asked = asyncio.Event()
+
+    async def status() -> Mapping[str, Any]:
+        asked.set()
+        await asyncio.sleep(60)
+        return {}
+
+    server = ControlServer(folder / "data/run/control.sock", {"status": status})
+    await server.start()
+    process = await asyncio.create_subprocess_exec(MARKETD, "status", cwd=folder, stderr=subprocess.PIPE)
+    await asked.wait()
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    await server.stop()
+    assert (process.returncode, said) == (130, b"")
