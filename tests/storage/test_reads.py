@@ -7,7 +7,7 @@ import math
 import random
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from market.errors import MarketdError, UsageError
-from market.rows import OrderFlow, Row, Rows
+from market.rows import OrderFlow, Rows
 from market.times import rfc3339
 from storage.hot import HotFile
 from storage.reads import FORMATS, TABLE_ROWS, export
@@ -36,7 +36,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "it's out"
 
 
-def ask(hot: HotFile, out: Path, sql: str, open_rows: Mapping[str, Sequence[Row]] | None = None) -> Any:
+def ask(hot: HotFile, out: Path, sql: str, open_rows: Any = None) -> Any:
     export(hot.connection, open_rows or {}, sql, "json", out)
     return json.loads(out.read_bytes())
 
@@ -47,7 +47,8 @@ def test_json_is_exact_and_speaks_rfc3339(hot: HotFile, out: Path) -> None:
         out,
         """
         SELECT 1e-8 AS small, 0.1::DOUBLE + 0.2::DOUBLE AS sum, 1e12::DOUBLE AS large,
-            'nan'::DOUBLE AS nothing, '-inf'::FLOAT AS below, NULL AS "null", '' AS empty, 9007199254740993 AS big, true AS yes,
+            'nan'::DOUBLE AS nothing, '-inf'::FLOAT AS below, NULL AS "null", '' AS empty,
+            9007199254740993 AS big, true AS yes,
             make_timestamp_ns(1766318460123456789) AS ns, make_timestamp_ns(1766318460500000000) AS ms,
             make_timestamp_ns(1766318460000000000) AS s, NULL::TIMESTAMP_NS AS never,
             TIMESTAMP '2025-12-21 12:01:00.1234' AS us, TIMESTAMPTZ '2025-12-21 14:01:00.5+02' AS zoned,
