@@ -194,8 +194,10 @@ DAMAGE: dict[str, tuple[str, set[str]]] = {
         {bars("5m"), merged("5m"), said("5m")},
     ),
     "a bar before the first trade": (
-        "INSERT INTO candles_1m SELECT timestamp - INTERVAL 1 HOUR, * EXCLUDE timestamp FROM candles_1m "
-        "LIMIT 1",
+        """
+        INSERT INTO candles_1m
+        SELECT timestamp - INTERVAL 1 DAY, * EXCLUDE timestamp FROM candles_1m LIMIT 1
+        """,
         {bars("1m"), merged("5m"), merged("15m"), once("1m")},
     ),
     "a bar not complete": (
