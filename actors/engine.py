@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
@@ -23,6 +24,7 @@ from market.events import Event
 from market.inputs import Input, TickBatch
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
+from storage.reads import begin
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -128,8 +130,10 @@ class Engine:
 
     async def ask(self, read: Callable[[DuckDBPyConnection, dict[str, list[Row]]], T]) -> T:
         """Run a reader, in a thread, on the file as subscribers know it, the open bars beside."""
-        opened = await self._writer.flush_seeing(self.core.open_rows)
-        return await asyncio.to_thread(read, self._files.hot.connection, opened)
+        view = self._writer.view(self.core.open_rows, lambda: begin(self._files.hot.connection))
+        opened, cursor = await view
+        with closing(cursor):
+            return await asyncio.to_thread(read, cursor, opened)
 
     async def _work(self, tasks: list[asyncio.Task[None]]) -> None:
         gather_s = self._spec.engine.gather_ms / 1_000

@@ -15,6 +15,7 @@ from market.rows import Rows
 from storage.hot import HotFile
 
 log = structlog.get_logger()
+S = TypeVar("S")
 T = TypeVar("T")
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 RETRY_S = 1.0
@@ -30,6 +31,7 @@ class HotWriter:
         self._rows, self._ticks, self._position = Rows(), 0, hot.position
         self._cursors: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._held = asyncio.Lock()
 
     @property
     def pending_ticks(self) -> int:
@@ -55,32 +57,46 @@ class HotWriter:
         self._cursors[sink] = seq
 
     def start(self) -> None:
-        """Begin to write what has gathered, if there is anything and nothing is being written already."""
-        if not self.busy and (self._cursors or self._position != self._hot.position):
-            self._writing = asyncio.create_task(self._write())
+        """Begin to write what has gathered, if there is anything and nothing is being written already.
+
+        Raises what ended the write before: its rows are only in the journal now.
+        """
+        if not self.busy and not self._held.locked():
+            self._begin()
 
     async def flush(self) -> None:
         """Return when everything gathered before the call is in the file."""
-        await self.flush_seeing(lambda: None)
+        await self.view(lambda: None, lambda: None)
 
-    async def flush_seeing(self, look: Callable[[], T]) -> T:
-        """Flush, and return what `look` saw at the moment to which the file then stands."""
-        while self.busy and self._writing:
-            await asyncio.shield(self._writing)
-        seen = look()
-        self.start()
-        if self.busy and self._writing:
-            await asyncio.shield(self._writing)
-        return seen
+    async def view(self, look: Callable[[], S], begin: Callable[[], T]) -> tuple[S, T]:
+        """Flush, and return what `look` and, on the file's thread, `begin` saw: the same moment."""
+        async with self._held:
+            await self._written()
+            seen = look()
+            self._begin()
+            await self._written()
+            return seen, await self.run(begin)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do something with the file on its own thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    def _begin(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+        if self._cursors or self._position != self._hot.position:
+            self._writing = asyncio.create_task(self._write())
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
     async def close(self) -> None:
         """Write the last rows and close the thread; the file stays open."""
-        await self.flush()
-        self._thread.shutdown()
+        try:
+            await self.flush()
+        finally:
+            self._thread.shutdown()
 
     async def _write(self) -> None:
         """Write until it succeeds: what the disk refuses now stays in memory, bounded by the engine."""

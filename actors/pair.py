@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from storage.proof import Claim, prove
 
 from actors.engine import Engine, Feed
 from actors.hot_writer import HotWriter
@@ -24,6 +23,7 @@ from feeds.splicer import Splicer
 from market.backoff import delays
 from market.errors import Fatal, MarketdError
 from market.events import Event
+from storage.proof import Claim, prove
 from storage.reads import export
 
 log = structlog.get_logger()
@@ -65,12 +65,12 @@ class PairService:
 
     async def query(self, sql: str, fmt: str, out: Path) -> None:
         """Write the answer to `out`, up to date with everything that was published."""
-        await self._working().ask(lambda con, opened: export(con, opened, sql, fmt, out))
+        await self._working().ask(lambda cursor, opened: export(cursor, opened, sql, fmt, out))
 
     async def prove(self) -> list[Claim]:
         """Prove the record as it stands now."""
         timeframes_s = self.spec.engine.timeframes_s
-        return await self._working().ask(lambda con, opened: prove(con, opened, timeframes_s))
+        return await self._working().ask(lambda cursor, opened: prove(cursor, opened, timeframes_s))
 
     def status(self) -> dict[str, Any]:
         return report(self.spec, self.engine, self.failure)
@@ -92,9 +92,11 @@ class PairService:
             await self.engine.run()
         finally:
             self.engine = None
-            await writer.close()
-            files.close()
-            self._released.set()
+            try:
+                await writer.close()
+            finally:
+                files.close()
+                self._released.set()
 
     def _feed(self, files: PairFiles) -> Feed:
         ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine

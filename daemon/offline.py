@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from actors.recovery import PairFiles, open_pair
+from duckdb import DuckDBPyConnection
+
+from actors.recovery import open_pair
 from daemon.lock import FolderLock
 from daemon.settings import Settings
 from market.errors import UsageError
 from market.pairs import Pair
+from market.rows import Row
 from storage.proof import Claim, prove
-from storage.reads import export
+from storage.reads import begin, export
 
 
 def query(settings: Settings, pair: Pair, sql: str, fmt: str, out: Path) -> None:
     """Write the answer to `out`."""
-    with _opened(settings, pair) as files:
-        export(files.hot.connection, files.core.open_rows(), sql, fmt, out)
+    with _opened(settings, pair) as (cursor, opened):
+        export(cursor, opened, sql, fmt, out)
 
 
 def verify(settings: Settings, pair: Pair) -> list[Claim]:
     """Prove the pair's record."""
-    with _opened(settings, pair) as files:
-        return prove(files.hot.connection, files.core.open_rows(), settings.engine.spec().timeframes_s)
+    with _opened(settings, pair) as (cursor, opened):
+        return prove(cursor, opened, settings.engine.spec().timeframes_s)
 
 
 @contextmanager
-def _opened(settings: Settings, pair: Pair) -> Iterator[PairFiles]:
+def _opened(settings: Settings, pair: Pair) -> Iterator[tuple[DuckDBPyConnection, dict[str, list[Row]]]]:
     folder = settings.data_dir / pair.path
     if not folder.is_dir():
         raise UsageError(f"{settings.data_dir}: holds no record of {pair}")
     with FolderLock(settings.data_dir):
         files = open_pair(folder, pair, settings.engine.spec())
         try:
-            yield files
+            with closing(begin(files.hot.connection)) as cursor:
+                yield cursor, files.core.open_rows()
         finally:
             files.close()

@@ -16,7 +16,7 @@ from market.errors import UsageError
 from market.rows import Row, timeframe_text
 from market.times import DAY_NS, NS_PER_S
 from storage.duck import Damaged, first_line, verdict
-from storage.reads import snapshot
+from storage.reads import show
 from storage.schema import candles_table, columns
 
 _EXACT = None
@@ -61,15 +61,15 @@ class _Check(NamedTuple):
 
 
 def prove(
-    con: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], timeframes_s: Sequence[int]
+    cursor: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], timeframes_s: Sequence[int]
 ) -> list[Claim]:
-    """Check every claim on one snapshot, the open bars among the rows.
+    """Check every claim on what a cursor of `reads.begin` sees, the open bars among the rows.
 
-    Runs beside the writer, on a cursor of its own. Raises Damaged when the file turns out unreadable.
+    Raises Damaged when the file turns out unreadable.
     """
     try:
-        with snapshot(con, open_rows) as cursor:
-            return [_claim(cursor, check) for check in _checks(sorted(timeframes_s))]
+        show(cursor, open_rows)
+        return [_claim(cursor, check) for check in _checks(sorted(timeframes_s))]
     except duckdb.Error as error:
         named = verdict(error, "verify")
         raise named if isinstance(named, Damaged) else UsageError(first_line(error)) from error

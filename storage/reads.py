@@ -1,4 +1,4 @@
-"""Answer a reader's SQL on a cursor of the writer's connection, from another thread, while it writes."""
+"""Answer a reader's SQL on a cursor beside the writer's connection, from another thread, while it writes."""
 
 # ruff: noqa: S608 - the reader's SQL is one parsed SELECT inside a read-only transaction; the rest is ours
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -37,24 +36,38 @@ _COPY = {
 FORMATS = ("table", *_COPY)
 
 
+def begin(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Open a cursor that reads what is committed now and nothing later; whoever calls this closes it."""
+    cursor = con.cursor()
+    try:
+        cursor.execute("SET operator_memory_limit = '32MB'")  # half of all, so that the writer has the other
+        cursor.execute("BEGIN TRANSACTION READ ONLY")
+        cursor.execute("FROM meta").fetchall()  # a transaction sees what there is at its first look
+    except BaseException:
+        cursor.close()
+        raise
+    return cursor
+
+
 def export(
-    con: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], sql: str, fmt: str, out: Path
+    cursor: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], sql: str, fmt: str, out: Path
 ) -> None:
     """Write the result of one reading statement to `out` as table, csv, json or parquet.
 
-    `open_rows` are shown as if their tables held them. Memory stays within the connection's limit however
-    large the result. Raises UsageError for what is not a reading statement or fails as SQL.
+    `cursor` is one of `begin`; `open_rows` are shown as if their tables held them. Memory stays within the
+    connection's limit however large the result. Raises UsageError for what is not a reading statement or
+    fails as SQL.
     """
     if fmt not in FORMATS:
         raise UsageError(f"format {fmt!r}: one of {', '.join(FORMATS)}")
     query, explains = reading(sql)
     shown = {table: rows for table, rows in open_rows.items() if table in query.casefold()}
     try:
-        with snapshot(con, shown) as cursor:
-            if explains and fmt == "table":
-                out.write_text("\n".join(plan for _, plan in cursor.execute(query).fetchall()), "utf-8")
-            else:
-                _write(cursor, _explained(cursor, query) if explains else query, fmt, out)
+        show(cursor, shown)
+        if explains and fmt == "table":
+            out.write_text("\n".join(plan for _, plan in cursor.execute(query).fetchall()), "utf-8")
+        else:
+            _write(cursor, _explained(cursor, query) if explains else query, fmt, out)
     except duckdb.Error as error:
         named = verdict(error, "query")
         raise named if isinstance(named, Damaged) else UsageError(first_line(error)) from error
@@ -80,21 +93,11 @@ def reading(sql: str) -> tuple[str, bool]:
     return text, explains
 
 
-@contextmanager
-def snapshot(
-    con: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]]
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a read-only transaction in which `open_rows` stand in their tables."""
-    cursor = con.cursor()
-    try:
-        cursor.execute("SET operator_memory_limit = '32MB'")  # half of all, so that the writer has the other
-        cursor.execute("BEGIN TRANSACTION READ ONLY")
-        for table, rows in open_rows.items():
-            if rows:
-                _shadow(cursor, table, rows)
-        yield cursor
-    finally:
-        cursor.close()
+def show(cursor: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]]) -> None:
+    """Let `open_rows` stand in their tables, for this cursor alone."""
+    for table, rows in open_rows.items():
+        if rows:
+            _shadow(cursor, table, rows)
 
 
 def _shadow(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:

@@ -20,6 +20,7 @@ from market.rows import Candle, GapRow, OrderFlow, Rows
 from market.ticks import TICK, Ticks
 from storage.hot import HotFile
 from storage.proof import Claim, prove
+from storage.reads import begin
 from tests.storage.hot_rows import T0, make_ticks, open_hot
 from tests.storage.record import Opened, announcement, candles, record
 
@@ -58,7 +59,7 @@ class Made(NamedTuple):
     opened: Opened
 
     def failing(self) -> dict[str, str]:
-        claims = prove(self.hot.connection, self.opened, TIMEFRAMES)
+        claims = prove(begin(self.hot.connection), self.opened, TIMEFRAMES)
         return {claim.text: claim.detail for claim in claims if not claim.ok}
 
 
@@ -99,7 +100,7 @@ def made(original: tuple[Path, Opened], tmp_path: Path) -> Iterator[Made]:
 
 
 def test_a_true_record_is_proven(made: Made) -> None:
-    claims = prove(made.hot.connection, made.opened, TIMEFRAMES)
+    claims = prove(begin(made.hot.connection), made.opened, TIMEFRAMES)
     assert [claim for claim in claims if not claim.ok] == []
     details = {claim.text: claim.detail for claim in claims}
     assert details[SEQ] == "1,485 rows"
@@ -113,7 +114,7 @@ def test_a_true_record_is_proven(made: Made) -> None:
 
 def test_an_empty_record_is_proven(tmp_path: Path) -> None:
     hot = open_hot(tmp_path / "trading.duckdb")
-    assert all(claim.ok for claim in prove(hot.connection, {}, TIMEFRAMES))
+    assert all(claim.ok for claim in prove(begin(hot.connection), {}, TIMEFRAMES))
     hot.close()
 
 
@@ -309,7 +310,7 @@ def as_published(own: Candle, bar: dict[str, str]) -> Candle:
 def bar_claim(path: Path, ticks: Ticks, table: str, stored: list[Candle], timeframe_s: int) -> Claim:
     hot = open_hot(path, (timeframe_s,))
     hot.flush(Rows(ticks=[(1, ticks)], inserted={table: [*stored]}), 1)
-    claims = {claim.text: claim for claim in prove(hot.connection, {}, (timeframe_s,))}
+    claims = {claim.text: claim for claim in prove(begin(hot.connection), {}, (timeframe_s,))}
     hot.close()
     assert claims[SEQ].ok
     assert claims[HOLES].ok

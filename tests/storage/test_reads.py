@@ -19,7 +19,7 @@ from market.errors import MarketdError, UsageError
 from market.rows import OrderFlow, Rows
 from market.times import rfc3339
 from storage.hot import HotFile
-from storage.reads import FORMATS, TABLE_ROWS, export
+from storage.reads import FORMATS, TABLE_ROWS, begin, export
 from tests.storage.hot_rows import MINUTE, T0, candle, make_ticks, open_hot, some_of_each
 
 
@@ -37,7 +37,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def ask(hot: HotFile, out: Path, sql: str, open_rows: Any = None) -> Any:
-    export(hot.connection, open_rows or {}, sql, "json", out)
+    export(begin(hot.connection), open_rows or {}, sql, "json", out)
     return json.loads(out.read_bytes())
 
 
@@ -92,7 +92,13 @@ def test_doubles_round_trip_bit_for_bit(hot: HotFile, out: Path, fmt: str) -> No
     flows = [OrderFlow(T0 + i, x, -x, 0.0, 1.0, None, 1) for i, x in enumerate(numbers)]
     hot.connection.execute("DELETE FROM order_flow")
     hot.flush(Rows(inserted={"order_flow": list(flows)}), 2)
-    export(hot.connection, {}, "SELECT buy_volume, sell_volume FROM order_flow ORDER BY timestamp", fmt, out)
+    export(
+        begin(hot.connection),
+        {},
+        "SELECT buy_volume, sell_volume FROM order_flow ORDER BY timestamp",
+        fmt,
+        out,
+    )
     if fmt == "csv":
         found = [(float(a), float(b)) for a, b in list(csv.reader(out.read_text().splitlines()))[1:]]
     elif fmt == "json":
@@ -115,13 +121,13 @@ def test_csv_has_a_header_and_empty_nulls(hot: HotFile, out: Path) -> None:
     sql = """
         SELECT NULL AS "a b", '' AS empty, 'x,"y"' AS text, 1e-8 AS price, make_timestamp_ns(500000000) AS t
     """
-    export(hot.connection, {}, sql, "csv", out)
+    export(begin(hot.connection), {}, sql, "csv", out)
     assert out.read_text() == 'a b,empty,text,price,t\n,"","x,""y""",1e-08,1970-01-01T00:00:00.500Z\n'
     assert next(csv.DictReader(io.StringIO(out.read_text())))["text"] == 'x,"y"'
 
 
 def test_parquet_keeps_types(hot: HotFile, out: Path) -> None:
-    export(hot.connection, {}, "FROM ticks", "parquet", out)
+    export(begin(hot.connection), {}, "FROM ticks", "parquet", out)
     found = duckdb.read_parquet(str(out))
     assert found.columns[:3] == ["seq", "timestamp", "price"]
     assert str(found.types[1]) == "TIMESTAMP_NS"
@@ -133,7 +139,7 @@ def test_parquet_keeps_types(hot: HotFile, out: Path) -> None:
 
 def test_a_table_is_drawn_and_limited(hot: HotFile, out: Path) -> None:
     export(
-        hot.connection,
+        begin(hot.connection),
         {},
         "SELECT 7 AS n, 'a\nb' AS text, NULL AS nothing, make_timestamp_ns(0) AS t",
         "table",
@@ -147,7 +153,7 @@ def test_a_table_is_drawn_and_limited(hot: HotFile, out: Path) -> None:
         "└───┴──────┴─────────┴──────────────────────┘",
         "1 row",
     ]
-    export(hot.connection, {}, f"FROM range({TABLE_ROWS + 1})", "table", out)
+    export(begin(hot.connection), {}, f"FROM range({TABLE_ROWS + 1})", "table", out)
     lines = out.read_text().splitlines()
     assert len(lines) == TABLE_ROWS + 5
     assert "1,000 rows" in lines[-1]
@@ -174,7 +180,7 @@ def test_a_table_is_drawn_and_limited(hot: HotFile, out: Path) -> None:
 def test_every_reading_statement_is_answered_in_every_format(
     hot: HotFile, out: Path, fmt: str, sql: str
 ) -> None:
-    export(hot.connection, {}, sql, fmt, out)
+    export(begin(hot.connection), {}, sql, fmt, out)
     assert out.stat().st_size > 0
     if fmt == "json":
         json.loads(out.read_bytes())
@@ -208,7 +214,7 @@ def test_every_reading_statement_is_answered_in_every_format(
 )
 def test_everything_else_is_refused_in_one_line(hot: HotFile, out: Path, sql: str, said: str) -> None:
     with pytest.raises(UsageError) as refused:
-        export(hot.connection, {}, sql, "csv", out)
+        export(begin(hot.connection), {}, sql, "csv", out)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert hot.connection.execute("SELECT count(*) FROM ticks").fetchall() == [(30,)]
@@ -216,7 +222,7 @@ def test_everything_else_is_refused_in_one_line(hot: HotFile, out: Path, sql: st
 
 def test_an_unknown_format_is_refused(hot: HotFile, out: Path) -> None:
     with pytest.raises(UsageError, match="table, csv, json, parquet"):
-        export(hot.connection, {}, "SELECT 1", "xml", out)
+        export(begin(hot.connection), {}, "SELECT 1", "xml", out)
 
 
 def test_the_open_bar_is_shown_and_not_kept(hot: HotFile, out: Path) -> None:
@@ -252,7 +258,7 @@ def test_large_answers_stream_beside_the_writer(tmp_path: Path, out: Path) -> No
 
     def read() -> None:
         try:
-            export(hot.connection, {}, "FROM ticks ORDER BY trade_id, price DESC", "csv", out)
+            export(begin(hot.connection), {}, "FROM ticks ORDER BY trade_id, price DESC", "csv", out)
         except MarketdError as fault:
             faults.append(fault)
 
