@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import msgspec
 
 from actors.spec import LiveSource
 from daemon import lock
+from daemon.ray_head import reach
 from daemon.settings import EMBEDDED, RaySettings, RedisSettings, Settings
 from feeds import binance_spot, rest
 from market.errors import BadFrame, Retryable, Unreachable, UsageError
@@ -156,10 +156,9 @@ async def _server(url: str) -> Finding:
 
 def _ray(settings: RaySettings) -> Iterable[Finding]:
     if settings.address:
-        place = urlsplit(f"//{settings.address}")
         try:
-            socket.create_connection((place.hostname, place.port), 5.0).close()
-        except OSError as error:
-            yield _bad(f"ray: {settings.address}: {(error.strerror or str(error)).lower()}")
+            reach(settings.address)
+        except Unreachable as error:
+            yield _bad(str(error))
         else:
-            yield _good(f"ray: {settings.address} answers")
+            yield _good(f"Ray at {settings.address}: answers")

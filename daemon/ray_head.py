@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ PAIR_RESOURCE = "marketd_pair"
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 6.0
+REACH_TIMEOUT_S = 5.0
 MAX_TEMP_DIR_BYTES = 34
 """With ours ("/r") and Ray's (session, sockets, the longest name: 71) a socket's path may reach 107."""
 
@@ -73,13 +75,13 @@ class RayHead:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Give what the head and every process that attaches to it need in their environment."""
-        return {
-            **_SETTINGS,
-            **orphans.environment(self._run_dir),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self._run_dir / "ray-token"),
-        }
+        """Give what a process needs in its environment to attach; little where it is a cluster of others'."""
+        mark = orphans.environment(self._run_dir)
+        return mark | self._own if self._child else mark
+
+    @property
+    def _own(self) -> dict[str, str]:
+        return _SETTINGS | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._run_dir / "ray-token")}
 
     def start(self) -> str:
         """Start the head and return its address, after about 3 s; raise Unreachable with its last words.
@@ -117,7 +119,8 @@ class RayHead:
         self._child, self._temp_lock = None, None
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **self.environment, **orphans.environment(self._run_dir, _MARK)}
+        marks = orphans.environment(self._run_dir) | orphans.environment(self._run_dir, _MARK)
+        environment = os.environ | self._own | marks
         environment.pop("RAY_ADDRESS", None)
         with self._log_path.open("wb") as log:
             return subprocess.Popen(  # noqa: S603  our own interpreter, arguments from a checked configuration
@@ -190,6 +193,7 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
     Call it from the main thread, before anything imports ray, which reads its environment then. Ray puts its
     driver's working folder first on its workers' path, and takes SIGTERM: both stay ours.
     """
+    reach(address)
     os.environ.update(environment)
     import ray  # noqa: PLC0415  half a second, and it must see the environment
 
@@ -203,6 +207,15 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
         raise Unreachable(f"Ray at {address}: {_one_line(error)}") from error
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+def reach(address: str) -> None:
+    """Raise Unreachable unless somebody listens there: ray.init would try for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise Unreachable(f"Ray at {address}: {(error.strerror or str(error)).lower()}") from error
 
 
 def detach() -> None:

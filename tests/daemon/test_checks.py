@@ -129,4 +129,4 @@ def test_a_redis_that_is_gone_and_no_secret_is_told(tmp_path: Path, url: str) ->
 
 def test_a_cluster_that_is_gone(tmp_path: Path) -> None:
     wanted = replace(settings(tmp_path, ""), ray=RaySettings(address="127.0.0.1:1"))
-    assert about(check(wanted), "ray: 127.0.0.1:1").fatal
+    assert about(check(wanted), "Ray at 127.0.0.1:1: ").fatal

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from daemon import orphans
-from daemon.ray_head import MAX_TEMP_DIR_BYTES, RayHead, temp_dir
+from daemon.ray_head import MAX_TEMP_DIR_BYTES, RayHead, attach, temp_dir
 from daemon.settings import RaySettings
 from market.errors import Unreachable, UsageError
 from tests.support import eventually
@@ -176,6 +176,13 @@ def test_what_it_said_is_told_if_it_does_not_start(short: Path) -> None:
         with pytest.raises(Unreachable, match=r"^Ray's head did not start: .*already occupied"):
             head.start()
     assert orphans.find(short) == []
+
+
+def test_a_cluster_that_is_gone_is_told_at_once(tmp_path: Path) -> None:
+    head = RayHead(tmp_path, RaySettings(address="127.0.0.1:1"), 1)
+    assert head.environment == orphans.environment(tmp_path)  # a cluster's own settings and token are its own
+    with pytest.raises(Unreachable, match=r"^Ray at 127.0.0.1:1: connection refused$"):
+        attach("127.0.0.1:1", head.environment)
 
 
 def test_where_rays_folder_is() -> None:
