@@ -89,6 +89,7 @@ class EmbeddedRedis:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the daemon: it drains into this server first
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call, nothing that locks
             )
         if child.stdin:
