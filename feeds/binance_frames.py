@@ -9,11 +9,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Annotated, Any, TypeAlias
+from itertools import compress
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from market.errors import BadFrame
@@ -23,6 +24,7 @@ from market.times import DAY_NS, NS_PER_MS
 
 RAW_LIMIT = 1024
 YEAR_2009_NS = 1_230_768_000_000_000_000
+_FEW = 16  # up to so many trades one array of rows is cheaper than six of columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +58,33 @@ class Parsed:
 
 
 TradeId = Annotated[int, Meta(ge=0, le=2**53)]
+Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Positive = Annotated[float, Meta(gt=0.0, le=sys.float_info.max)]  # keeps NaN and infinity out, too
 
 
-class _Payload(Struct, gc=False):
-    """A trade or a bookTicker; a missing field takes a value that no check lets pass."""
-
-    e: str = ""
-    E: int = 0
-    s: str = ""
-    t: TradeId = -1
-    p: Positive = 0.0
-    q: Positive = 0.0
-    T: int = 0
-    m: bool | None = None
-    b: float = 0.0  # in old captures a trade has the two orders' ids in b and a
-    B: float = 0.0
-    a: float = 0.0
-    A: float = 0.0
+class _Trade(Struct, gc=False):
+    e: Literal["trade"]
+    E: Time
+    s: str
+    t: TradeId
+    p: Positive
+    q: Positive
+    T: Time
+    m: bool
 
 
-class _Frame(_Payload, gc=False):
-    """A raw payload, or a combined one with the payload in `data`."""
+class _Book(Struct, gc=False):
+    s: str
+    b: Positive
+    B: Positive
+    a: Positive
+    A: Positive
+    e: Literal[""] = ""  # what names a type is something else
 
-    data: _Payload | None = None
 
-
-_decode = msgspec.json.Decoder(_Frame, strict=False).decode  # not strict: numbers come as text
+_decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode  # not strict: numbers come as text
+_decode_book = msgspec.json.Decoder(_Book, strict=False).decode
+_BOOK = b'{"u":'  # how the venue begins a bookTicker: only a hint, which saves a try
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
 _TRADE: _Fields = (
@@ -115,71 +117,46 @@ def parse(
     """
     if not frames:
         return Parsed(EMPTY, None, 0, [], [])
-    payloads = [frame.data or frame for frame in _decode_all(frames)]
-    earliest, latest = YEAR_2009_NS // unit_ns, (min(received_ns) + DAY_NS) // unit_ns
-    sound = [
-        x.e == "trade"
-        and x.s == symbol
-        and x.t >= 0
-        and x.p > 0.0
-        and x.q > 0.0
-        and earliest <= x.T <= latest
-        and earliest <= x.E <= latest
-        and x.m is not None
-        for x in payloads
-    ]
-    rest = _Rest(symbol, unit_ns)
-    trades, times = payloads, received_ns
-    if not all(sound):
-        taken = [
-            x if ok else rest.take(x, raw, at)
-            for ok, x, raw, at in zip(sound, payloads, frames, received_ns, strict=True)
-        ]
-        trades = [x for x in taken if x is not None]
-        times = [at for x, at in zip(taken, received_ns, strict=True) if x is not None]
-    ticks, newest = _ticks(trades, times)
-    ticks["ts_ns"] *= unit_ns
-    newest = max(newest, rest.newest) * unit_ns
-    return Parsed(ticks, rest.quote(), newest, rest.rejected, rest.notices())
+    reader = _Reader(symbol, unit_ns)
+    trades, times = reader.trades(frames, received_ns), received_ns
+    if trades is None:
+        is_other = [not reader.is_book(raw, at) for raw, at in zip(frames, received_ns, strict=True)]
+        times = list(compress(received_ns, is_other))
+        trades = reader.trades(list(compress(frames, is_other)), times)
+    if trades is None:  # something rare is among them: once more, each by itself
+        taken = [(reader.take(raw, at), at) for raw, at in zip(frames, received_ns, strict=True)]
+        trades = [x for x, _ in taken if x is not None]
+        times = [at for x, at in taken if x is not None]
+    ticks, newest_ns = _ticks(trades, times, unit_ns), reader.newest * unit_ns
+    return Parsed(ticks, reader.quote(), newest_ns, reader.rejected, reader.notices())
 
 
-def _decode_all(frames: Sequence[bytes]) -> list[_Frame]:
-    try:
-        return list(map(_decode, frames))
-    except BAD_JSON:
-        return list(map(_decode_one, frames))
-
-
-def _decode_one(raw: bytes) -> _Frame:
-    """Give an empty frame for a bad one: it is judged later, with its reason."""
-    try:
-        return _decode(raw)
-    except BAD_JSON:
-        return _Frame()
-
-
-def _ticks(trades: Sequence[_Payload], received_ns: Sequence[int]) -> tuple[Ticks, int]:
-    """Build the array, its times still in the venue's unit, and give the largest time."""
+def _ticks(trades: Sequence[_Trade], received_ns: Sequence[int], unit_ns: int) -> Ticks:
+    if len(trades) <= _FEW:
+        both = zip(trades, received_ns, strict=True)
+        return np.array([(x.t, x.T * unit_ns, x.p, x.q, at, -1 if x.m else 1) for x, at in both], TICK)
     ticks = np.empty(len(trades), TICK)
-    if not trades:
-        return ticks, 0
-    ticks["trade_id"] = [x.t for x in trades]
-    ticks["ts_ns"] = times = [x.T for x in trades]
-    ticks["price"] = [x.p for x in trades]
-    ticks["size"] = [x.q for x in trades]
-    ticks["received_ns"] = received_ns
-    ticks["side"] = [-1 if x.m else 1 for x in trades]
-    return ticks, max(*times, *[x.E for x in trades])
+    ticks["trade_id"] = _array([x.t for x in trades], np.int64)
+    ticks["ts_ns"] = _array([x.T for x in trades], np.int64) * unit_ns
+    ticks["price"] = _array([x.p for x in trades], np.float64)
+    ticks["size"] = _array([x.q for x in trades], np.float64)
+    ticks["received_ns"] = _array(received_ns, np.int64)
+    ticks["side"] = _array([-1 if x.m else 1 for x in trades], np.int8)
+    return ticks
 
 
-class _Rest:
-    """Take what is no plainly sound trade: quotes, notices, refusals."""
+def _array(values: Sequence[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.fromiter(values, dtype, len(values))
+
+
+class _Reader:
+    """Tell a batch's frames apart; keep what is no trade, and the newest time."""
 
     def __init__(self, symbol: str, unit_ns: int) -> None:
         self.newest = 0  # in the venue's unit
         self.rejected: list[Rejected] = []
         self._symbol, self._unit_ns = symbol, unit_ns
-        self._quote: tuple[_Payload, int] | None = None
+        self._quote: tuple[_Book, int] | None = None
         self._notices: list[Notice] = []
         self._unknown: Counter[str] = Counter()
 
@@ -192,28 +169,64 @@ class _Rest:
     def notices(self) -> list[Notice]:
         return self._notices + [Notice("unknown", name, count=n) for name, n in self._unknown.items()]
 
-    def take(self, x: _Payload, raw: bytes, received_ns: int) -> _Payload | None:
-        """Put a frame where it belongs; give it back if it is a sound trade after all."""
-        if not x.e and x.s == self._symbol and _two_sided(x):
-            self._quote = x, received_ns
+    def trades(self, frames: Sequence[bytes], received_ns: Sequence[int]) -> list[_Trade] | None:
+        """Read frames that are sound trades, every one; None if they are not."""
+        try:
+            trades = list(map(_decode_trade, frames))
+        except BAD_JSON:
             return None
+        if not trades:
+            return []
+        times = [x.T for x in trades]
+        times += [x.E for x in trades]
+        oldest, newest = min(times), max(times)
+        latest = (min(received_ns) + DAY_NS) // self._unit_ns
+        if (
+            oldest < YEAR_2009_NS // self._unit_ns
+            or newest > latest
+            or {x.s for x in trades} != {self._symbol}
+        ):
+            return None
+        self.newest = max(self.newest, newest)
+        return trades
+
+    def is_book(self, raw: bytes, received_ns: int) -> bool:
+        """Tell whether a frame is a sound quote, of which the last one is kept."""
+        if not raw.startswith(_BOOK):
+            return False
+        try:
+            book = _decode_book(raw)
+        except BAD_JSON:
+            return False
+        if book.s != self._symbol:
+            return False
+        self._quote = book, received_ns
+        return True
+
+    def take(self, raw: bytes, received_ns: int) -> _Trade | None:
+        """Put a frame where it belongs; give it back if it is a sound trade."""
+        if self.is_book(raw, received_ns):
+            return None
+        if trades := self.trades((raw,), (received_ns,)):
+            return trades[0]
         try:
             return self._read(_body(raw), received_ns)
         except BadFrame as bad:
             self.rejected.append(Rejected(received_ns, bad.reason, bytes(raw[:RAW_LIMIT])))
             return None
 
-    def _read(self, body: dict[str, Any], received_ns: int) -> _Payload | None:
+    def _read(self, body: dict[str, Any], received_ns: int) -> _Trade | None:
         """Read what was decoded without a schema, field by field; raise BadFrame naming the wrong one."""
         latest = (received_ns + DAY_NS) // self._unit_ns
         kind = body.get("e", "bookTicker" if body.keys() >= {"b", "a"} else "")
         if kind == "trade":
-            trade = _Payload(kind, **self._fields(body, _TRADE))
+            trade = _Trade("trade", **self._fields(body, _TRADE))
             self._judge_time(trade.T, latest)
             self._judge_time(trade.E, latest)
+            self.newest = max(self.newest, trade.T, trade.E)
             return trade
         if kind == "bookTicker":
-            self._quote = _Payload(**self._fields(body, _QUOTE)), received_ns
+            self._quote = _Book(**self._fields(body, _QUOTE)), received_ns
             return None
         if "E" in body:
             at = _field(body, "E", "event time", int)
@@ -247,10 +260,6 @@ class _Rest:
             self._notices.append(Notice("refused", text, _id(body), code))
         else:
             self._unknown[cut(kind or ",".join(sorted(body)))] += 1
-
-
-def _two_sided(x: _Payload) -> bool:
-    return 0.0 < x.b < inf and 0.0 < x.B < inf and 0.0 < x.a < inf and 0.0 < x.A < inf
 
 
 def _body(raw: bytes) -> dict[str, Any]:

@@ -69,6 +69,12 @@ def test_the_latest_quote_wins() -> None:
     assert parsed(BOOK, TRADE, BOOK | {"b": "1"}).quote == Quote(0, 1.0, 0.88739, 61686.0, 2.44807, AT_NS)
 
 
+def test_the_latest_quote_wins_in_whichever_form_it_came() -> None:
+    combined = {"stream": "btcusdt@bookTicker", "data": BOOK | {"b": "1"}}
+    assert parsed(combined, TRADE, BOOK).quote == parsed(BOOK).quote
+    assert parsed(BOOK, TRADE, combined).quote == parsed(combined).quote
+
+
 def test_microseconds_are_told_not_guessed() -> None:
     micro = TRADE | {"E": 1723161599990007, "T": 1723161599990005}
     got = parsed(micro, unit_ns=1_000)
