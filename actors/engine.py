@@ -62,7 +62,8 @@ class Lane(Protocol):
 class Engine:
     """Own one pair's files and feed until stopped.
 
-    Rows that wait for the hot file are bounded: at 4 x max_batch_ticks the feed is not asked for more.
+    Rows that wait for the hot file are bounded: at 4 x max_batch_ticks the feed is not asked for more. Once
+    told to stop it waits for no disk: what that refuses is fetched again, or folded again, at the next start.
     """
 
     def __init__(
@@ -73,7 +74,6 @@ class Engine:
         feed: Feed,
         lane: Lane | None,
     ) -> None:
-        self.blocked = ""
         self.latencies = Latencies()
         self._spec, self._files, self._feed, self._lane = spec, files, feed, lane
         self._journal, self._writer = files.journal, writer
@@ -82,14 +82,21 @@ class Engine:
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
         self._shown_table = f"candles_{timeframe_text(min(spec.engine.timeframes_s))}"
         self._write_due_ns = 0
-        self._segment_since_ns, self._segment_first = time.time_ns(), 0
+        self._segment_since_ns, self._segment_first = time.time_ns(), 0  # number of its head's last record
+        self._rotate_after_ns = 0
         self._snapshot_ns = 0
         self._stopping = False
+        self._refused = ""  # why the journal's disk takes nothing
         self._traded = False  # since the last snapshot
 
     @property
     def last_event(self) -> int:
         return self.core.state.ledger.next_event - 1
+
+    @property
+    def blocked(self) -> str:
+        """Say what the disk refuses; empty when it takes everything."""
+        return self._refused or self._writer.error
 
     @property
     def finished(self) -> bool:
@@ -127,6 +134,7 @@ class Engine:
 
     def stop(self) -> None:
         self._stopping = True
+        self._writer.hurry()
 
     async def ask(self, read: Callable[[DuckDBPyConnection, dict[str, list[Row]]], T]) -> T:
         """Run a reader, in a thread, on the file as subscribers know it, the open bars beside."""
@@ -149,19 +157,26 @@ class Engine:
         now_ns = time.time_ns()
         await self._commit(self._feed.take(now_ns, self.core.next_close_ns))
         self._show(now_ns)
-        await self._write(now_ns)
-        if self._journal.bytes > self._spec.engine.segment_bytes or self._segment_is_old(now_ns):
+        self._write(now_ns)
+        if self._segment_is_full(now_ns):
             await self._rotate(now_ns)
 
     async def _commit(self, inputs: Sequence[Input]) -> None:
         """Make inputs durable, then fold and announce them."""
         for record in records(inputs):
+            for clock in self.core.silence_before(record):
+                await self._commit_record([clock])
             if isinstance(batch := record[-1], TickBatch) and self.core.is_late(batch.ticks):
                 record[-1] = replace(batch, late=True)
-            number = await self._append(record)
-            self._perform(number, self.core.handle(number, record))
-            if self._writer.pending_ticks >= self._spec.engine.max_batch_ticks:
-                await self._make_room()
+            await self._commit_record(record)
+
+    async def _commit_record(self, record: list[Input]) -> None:
+        number = await self._append(record)
+        self._perform(number, self.core.handle(number, record))
+        if self._writer.pending_rows >= 4 * self._spec.engine.max_batch_ticks:
+            await self._writer.flush()
+        elif self._writer.pending_rows >= self._spec.engine.max_batch_ticks:
+            self._writer.start()
 
     async def _append(self, record: list[Input]) -> int:
         """Append a record, waiting for as long as the disk refuses it."""
@@ -169,13 +184,18 @@ class Engine:
             try:
                 number = self._journal.append(record)
             except Retryable as error:
-                if not self.blocked:
-                    log.error("journal_refused", pair=self._spec.pair.key, error=str(error))
-                self.blocked = str(error)
+                self._complain(error)
+                if self._stopping:
+                    raise
                 await asyncio.sleep(FULL_RETRY_S)
             else:
-                self.blocked = ""
+                self._refused = ""
                 return number
+
+    def _complain(self, error: Retryable) -> None:
+        if not self._refused:
+            log.error("journal_refused", pair=self._spec.pair.key, error=str(error))
+        self._refused = str(error)
 
     def _perform(self, number: int, effects: Effects) -> None:
         if effects.events and self._lane is not None:
@@ -208,28 +228,25 @@ class Engine:
                 return
             await asyncio.sleep(0.01)
 
-    async def _write(self, now_ns: int) -> None:
+    def _write(self, now_ns: int) -> None:
         if now_ns >= self._write_due_ns and not self._writer.busy:
             self._write_due_ns = now_ns + self._spec.engine.flush_interval_ms * NS_PER_MS
             self._writer.start()
 
-    async def _make_room(self) -> None:
-        if self._writer.pending_ticks >= 4 * self._spec.engine.max_batch_ticks:
-            await self._writer.flush()
-        else:
-            self._writer.start()
-
-    def _segment_is_old(self, now_ns: int) -> bool:
+    def _segment_is_full(self, now_ns: int) -> bool:
+        if now_ns < self._rotate_after_ns or self._journal.number == self._segment_first:
+            return False
         old = now_ns - self._segment_since_ns > self._spec.engine.segment_s * NS_PER_S
-        return old and self._journal.number > self._segment_first
+        return old or self._journal.bytes > self._spec.engine.segment_bytes
 
     async def _rotate(self, now_ns: int) -> None:
         """Begin a new segment, with a hot file that is nowhere near the old one's beginning."""
-        self._segment_since_ns, self._segment_first = now_ns, self._journal.number
         await self._writer.flush()
         try:
             self._journal.rotate(*self.core.snapshot())
         except Retryable as error:
-            log.error("journal_refused", pair=self._spec.pair.key, error=str(error))
+            self._complain(error)
+            self._rotate_after_ns = now_ns + int(FULL_RETRY_S * NS_PER_S)
             return
+        self._segment_since_ns, self._segment_first = now_ns, self._journal.number
         await self._writer.checkpoint()

@@ -82,13 +82,15 @@ class Folds(msgspec.Struct):
         shown["order_flow"] = order_flow.open_row(self.flow)
         return {table: row for table, row in shown.items() if row is not None}
 
-    def set_timeframes(self, timeframes_s: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Drop what is not wanted; return what is missing, or None if nothing changes."""
-        have = {frame.bars.width_ns // NS_PER_S for frame in self.frames}
-        if have == set(timeframes_s):
-            return None
+    @property
+    def timeframes_s(self) -> tuple[int, ...]:
+        return tuple(frame.bars.width_ns // NS_PER_S for frame in self.frames)
+
+    def set_timeframes(self, timeframes_s: tuple[int, ...]) -> tuple[int, ...]:
+        """Drop what is not wanted; return what is missing."""
+        missing = set(timeframes_s).difference(self.timeframes_s)
         self.frames = [f for f in self.frames if f.bars.width_ns // NS_PER_S in timeframes_s]
-        return tuple(sorted(set(timeframes_s) - have))
+        return tuple(sorted(missing))
 
     def adopt(self, other: Folds) -> None:
         """Take over the timeframes of `other`."""

@@ -28,14 +28,12 @@ class HotWriter:
         self.error = ""
         self._hot, self._wal = hot, wal
         self._thread = ThreadPoolExecutor(1, "hot-file")
-        self._rows, self._ticks, self._position = Rows(), 0, hot.position
+        self._rows, self._position = Rows(), hot.position
+        self.pending_rows = 0
         self._cursors: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._held = asyncio.Lock()
-
-    @property
-    def pending_ticks(self) -> int:
-        return self._ticks
+        self._patient = True
 
     @property
     def busy(self) -> bool:
@@ -49,7 +47,7 @@ class HotWriter:
     def add(self, rows: Rows, position: int) -> None:
         """Take what record `position` made."""
         self._rows.extend(rows)
-        self._ticks += sum(len(ticks) for _, ticks in rows.ticks)
+        self.pending_rows += rows.count
         self._position = position
 
     def set_cursor(self, sink: str, seq: int) -> None:
@@ -63,6 +61,10 @@ class HotWriter:
         """
         if not self.busy and not self._held.locked():
             self._begin()
+
+    def hurry(self) -> None:
+        """Wait no more for a disk that refuses: from now on that is raised, for the journal has it all."""
+        self._patient = False
 
     async def flush(self) -> None:
         """Return when everything gathered before the call is in the file."""
@@ -92,21 +94,25 @@ class HotWriter:
             await asyncio.shield(self._writing)
 
     async def close(self) -> None:
-        """Write the last rows and close the thread; the file stays open."""
-        try:
-            await self.flush()
-        finally:
-            self._thread.shutdown()
+        """Let what is being written succeed or fail, and close the thread; the file stays open."""
+        self.hurry()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            if error := self._writing.exception():
+                log.error("hot_file_failed", error=str(error))
+        self._thread.shutdown()
 
     async def _write(self) -> None:
         """Write until it succeeds: what the disk refuses now stays in memory, bounded by the engine."""
         rows, cursors, position = self._rows, self._cursors, self._position
-        self._rows, self._cursors, self._ticks = Rows(), {}, 0
+        self._rows, self._cursors, self.pending_rows = Rows(), {}, 0
         while True:
             try:
                 await self.run(lambda: self._flush(rows, cursors, position))
             except Retryable as error:
                 self._complain(str(error))
+                if not self._patient:
+                    raise
                 await asyncio.sleep(RETRY_S)
             else:
                 self.error = ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain as chained
 from pathlib import Path
 
 import structlog
@@ -19,7 +21,7 @@ from market.pairs import Pair
 from market.rows import Rows
 from storage.duck import Damaged, set_aside
 from storage.hot import HotFile
-from storage.journal import Journal, Segment, read_from, segments
+from storage.journal import Journal, Segment, read, segments
 from storage.rewind import JournalHistory, batches
 
 log = structlog.get_logger()
@@ -28,17 +30,15 @@ LOCK_WAIT_S = 20.0
 
 @dataclass(slots=True)
 class PairFiles:
-    """A pair's folder, owned: nobody else writes in it while `lock_fd` is open."""
+    """A pair's folder, owned: nobody else writes in it until `close`."""
 
-    lock_fd: int
+    opened: ExitStack
     journal: Journal
     hot: HotFile
     core: PairCore
 
     def close(self) -> None:
-        self.hot.close()
-        self.journal.close()
-        os.close(self.lock_fd)
+        self.opened.close()
 
 
 class _History:
@@ -57,17 +57,28 @@ def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
 
     Raises UsageError if the files are another version's or pair's, Fatal if they cannot be brought together.
     """
-    lock_fd = _lock(folder)
-    try:
+    with ExitStack() as opened:
+        opened.callback(os.close, _lock(folder))
         journal = Journal(folder / "journal", sync=engine.journal_sync)
+        opened.callback(journal.close)
         if journal.cut_bytes:
             log.warning("journal_torn_tail", pair=pair.key, cut_bytes=journal.cut_bytes)
-        hot = _open_hot(folder, pair, engine, journal)
-        core = _replay(folder / "journal", journal, hot, pair, engine)
-        return PairFiles(lock_fd, journal, hot, core)
-    except BaseException:
-        os.close(lock_fd)
-        raise
+        chain = segments(folder / "journal")
+        kept = {segment.first: _state(segment, pair).folds.timeframes_s for segment in chain}
+        every = sorted({*engine.timeframes_s, *chained(*kept.values())})
+        hot = _open_hot(folder, pair, tuple(every), journal)
+        opened.callback(hot.close)
+        core = _start(folder / "journal", chain, hot.position, pair, engine)
+        _fold_up(core, chain, kept, hot, engine.max_batch_ticks)
+        _set_timeframes(core, journal, hot, engine.timeframes_s)
+        return PairFiles(opened.pop_all(), journal, hot, core)
+
+
+def _state(segment: Segment, pair: Pair) -> state.CoreState:
+    loaded = state.load(segment.head().state)
+    if loaded.pair != pair.key:
+        raise UsageError(f"{segment.path}: this journal is of {loaded.pair}, not of {pair.key}")
+    return loaded
 
 
 def _lock(folder: Path) -> int:
@@ -87,16 +98,15 @@ def _lock(folder: Path) -> int:
             return fd
 
 
-def _open_hot(folder: Path, pair: Pair, engine: EngineSpec, journal: Journal) -> HotFile:
+def _open_hot(folder: Path, pair: Pair, timeframes_s: tuple[int, ...], journal: Journal) -> HotFile:
     """Open the hot file; one that is damaged or ahead of the journal is put aside and made anew."""
     path = folder / "trading.duckdb"
     try:
-        hot = HotFile.open(path, pair.key, engine.timeframes_s)
-        return _not_ahead(hot, journal, path)
+        return _not_ahead(HotFile.open(path, pair.key, timeframes_s), journal, path)
     except Damaged as damage:
         set_aside(path)
         log.warning("hot_file_damaged", pair=pair.key, reason=str(damage), kept_as=f"{path.name}.damaged")
-        return HotFile.open(path, pair.key, engine.timeframes_s)
+        return HotFile.open(path, pair.key, timeframes_s)
 
 
 def _not_ahead(hot: HotFile, journal: Journal, path: Path) -> HotFile:
@@ -108,43 +118,44 @@ def _not_ahead(hot: HotFile, journal: Journal, path: Path) -> HotFile:
     raise Damaged(f"{path}: stands for record {hot.position}, the journal ends at {journal.number}")
 
 
-def _replay(folder: Path, journal: Journal, hot: HotFile, pair: Pair, engine: EngineSpec) -> PairCore:
-    chain = segments(folder)
+def _start(folder: Path, chain: list[Segment], position: int, pair: Pair, engine: EngineSpec) -> PairCore:
+    """Load the newest state in the journal that is not ahead of the hot file."""
     if not chain:
-        core = PairCore(state.new(pair.key, engine.timeframes_s), _History(folder))
-        journal.rotate(*core.snapshot())
-        return core
-    start = _start(chain, hot.position)
-    loaded = state.load(chain[start].head().state)
-    if loaded.pair != pair.key:
-        raise UsageError(f"{folder}: this journal is of {loaded.pair}, not of {pair.key}")
-    core = PairCore(loaded, _History(folder))
-    _fold_up(core, chain[start:], hot, engine.max_batch_ticks)
-    if changed := core.set_timeframes(engine.timeframes_s):
-        hot.flush(changed.rows, hot.position)
-        journal.rotate(*core.snapshot())
-    return core
-
-
-def _start(chain: list[Segment], position: int) -> int:
-    """Find the newest segment whose head is not ahead of the hot file."""
-    for index in range(len(chain) - 1, -1, -1):
-        if chain[index].first - 1 <= position:
-            return index
+        return PairCore(state.new(pair.key, engine.timeframes_s), _History(folder))
+    for segment in reversed(chain):
+        if segment.first - 1 <= position:
+            return PairCore(_state(segment, pair), _History(folder))
     raise Fatal(f"{chain[0].path}: the journal begins after record {position}, where the hot file ends")
 
 
-def _fold_up(core: PairCore, chain: list[Segment], hot: HotFile, max_batch_ticks: int) -> None:
-    """Fold the journal: effects the hot file already stands for are dropped, the rest is written."""
-    stands_for, pending, ticks = hot.position, Rows(), 0
-    for record in read_from(chain, 0):
+def _fold_up(
+    core: PairCore,
+    chain: list[Segment],
+    kept: dict[int, tuple[int, ...]],
+    hot: HotFile,
+    max_rows: int,
+) -> None:
+    """Fold the journal: effects the hot file already stands for are dropped, the rest is written.
+
+    `kept` are the timeframes from a record on: whatever was announced then is announced alike now.
+    """
+    stands_for, pending = hot.position, Rows()
+    for record in read([s for s in chain if s.first > core.state.ledger.position]):
+        changed = core.set_timeframes(kept.get(record.number, core.timeframes_s))
         effects = core.handle(record.number, record.inputs)
         if record.number <= stands_for:
             continue
+        pending.extend(changed.rows)
         pending.extend(effects.rows)
-        ticks += sum(len(t) for _, t in effects.rows.ticks)
-        if ticks >= max_batch_ticks:
+        if pending.count >= max_rows:
             hot.flush(pending, record.number)
-            pending, ticks = Rows(), 0
+            pending = Rows()
     if core.state.ledger.position > hot.position:
         hot.flush(pending, core.state.ledger.position)
+
+
+def _set_timeframes(core: PairCore, journal: Journal, hot: HotFile, timeframes_s: tuple[int, ...]) -> None:
+    """Go on with the timeframes of the configuration, from a state that says so."""
+    if journal.is_new or core.timeframes_s != tuple(sorted(timeframes_s)):
+        hot.flush(core.set_timeframes(timeframes_s).rows, hot.position)
+        journal.rotate(*core.snapshot())

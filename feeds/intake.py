@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feeds import binance_frames
-from feeds.splicer import Request, Splicer
+from feeds.splicer import Splicer
 from market.inputs import Clock, FeedRecovered, FeedStale, Input, Quote
-from market.ticks import Ticks
 from market.times import NS_PER_MS, NS_PER_S
 
 ACK_TIMEOUT_NS = 10 * NS_PER_S
-LAG_WINDOW_NS = 300 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +23,20 @@ class IntakeRules:
 
 
 class VenueClock:
-    """Estimate the venue's time from this host's: now, less the smallest delay seen in 5 to 10 minutes.
+    """Tell the venue's time: what its last timed message said, and what has passed since that was received.
 
-    A skewed host clock shifts every delay alike, so it cancels.
+    Never ahead of this host's clock, so that a message from the future closes nothing; behind by the delay of
+    that message, so that a delayed stream closes no bar before its trades are here.
     """
 
     def __init__(self) -> None:
-        self._floor_ns: int | None = None
-        self._next_floor_ns: int | None = None
-        self._since_ns = 0
+        self._behind_ns = 0
 
     def saw(self, venue_ns: int, received_ns: int) -> None:
-        delay = received_ns - venue_ns
-        if received_ns - self._since_ns > LAG_WINDOW_NS:
-            self._floor_ns, self._next_floor_ns, self._since_ns = self._next_floor_ns, None, received_ns
-        self._floor_ns = delay if self._floor_ns is None else min(self._floor_ns, delay)
-        self._next_floor_ns = delay if self._next_floor_ns is None else min(self._next_floor_ns, delay)
+        self._behind_ns = max(0, received_ns - venue_ns)
 
     def at(self, now_ns: int) -> int:
-        return now_ns - (self._floor_ns or 0)
+        return now_ns - self._behind_ns
 
 
 class Intake:
@@ -52,11 +45,11 @@ class Intake:
     def __init__(self, symbol: str, splicer: Splicer, rules: IntakeRules, *, stale: bool = False) -> None:
         self.splicer = splicer
         self.subscribed = False
-        self.unlisted = False
         self.rejected = 0
         self._symbol, self._rules = symbol, rules
         self._clock = VenueClock()
         self._stale = stale
+        self._open = False
         self._opened_ns = 0
         self._data_ns = 0
         self._quote: Quote | None = None
@@ -68,19 +61,20 @@ class Intake:
 
     def opened(self, now_ns: int) -> None:
         """Begin a connection: it is not subscribed yet."""
-        self.subscribed = False
+        self.subscribed, self._open = False, True
         self._opened_ns = now_ns
 
     def lost(self) -> None:
-        self.subscribed = False
+        self.subscribed = self._open = False
 
     def frames(self, frames: Sequence[bytes], received_ns: Sequence[int], now_ns: int) -> list[Input]:
         """Take what the socket brought, in order."""
         parsed = binance_frames.parse(frames, received_ns, self._symbol)
         self.rejected += len(parsed.rejected)
         out: list[Input] = list(parsed.rejected)
-        if any(notice.subscribed for notice in parsed.notices):
-            self.subscribed = True
+        acknowledged = any(notice.subscribed for notice in parsed.notices)
+        if acknowledged:
+            self.subscribed = self._open
             self.splicer.connected()
         if len(parsed.ticks) or parsed.quote:
             out += self._healthy(now_ns)
@@ -88,15 +82,10 @@ class Intake:
             self._clock.saw(parsed.venue_time_ns, received_ns[-1])
         if parsed.quote:
             self._quote = parsed.quote
-        return out + self.splicer.live(parsed.ticks, now_ns)
-
-    def answered(self, request: Request, ticks: Ticks, now_ns: int) -> list[Input]:
-        """Take what REST gave."""
-        self.unlisted = False
-        return self.splicer.answered(request, ticks, now_ns)
-
-    def failed(self, now_ns: int, retry_after_ns: int) -> list[Input]:
-        return self.splicer.failed(now_ns, retry_after_ns)
+        out += self.splicer.live(parsed.ticks, now_ns)
+        if acknowledged:  # again: these ticks may be of the connection before
+            self.splicer.connected()
+        return out
 
     def tick(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Let time pass; `next_close_ns` is the end of the earliest open bar."""

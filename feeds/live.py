@@ -47,13 +47,19 @@ class LiveFeed:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        await self.connection.run()
+        try:
+            await self.connection.run()
+        finally:
+            if self._asking is not None:
+                self._asking.cancel()
 
     async def wait(self, timeout_s: float) -> None:
         await self._inbox.wait(timeout_s)
 
     def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Return what has come and what the time says; start the next REST request if one is due."""
+        if self._asking is not None and self._asking.done():
+            self._asking.result()
         frames, received_ns = self._inbox.take()
         out = self.intake.frames(frames, received_ns, now_ns) if frames else []
         out += self._take_answer(now_ns)
@@ -98,6 +104,8 @@ class LiveFeed:
             self.unlisted = False
             return self.intake.splicer.answered(request, answer, now_ns)
         out = self.intake.splicer.failed(now_ns, int(answer.retry_after_s * NS_PER_S))
+        if isinstance(answer.error, BadFrame):
+            out.append(Rejected(now_ns, answer.error.reason, answer.error.raw))
         if _is_unlisted(answer.error) and not self.unlisted:
             self.unlisted = True
             reason = f"the venue does not list {self._symbol}"

@@ -9,22 +9,36 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
+from duckdb import DuckDBPyConnection
 
 from market.errors import UsageError
 from market.inputs import Began, GapClosed, GapOpened, Input, Rejected, TickBatch
 from market.ticks import TICK, Ticks
-from market.times import NS_PER_S
+from market.times import DAY_NS, NS_PER_S
 
 CHUNK_TICKS = 4_096
+MAX_REJECTED = 10_000  # of a file
 COLUMNS = ("trade_id", "price", "size", "side", "ts_event_ns")
+YEAR_2009_NS = 1_230_768_000_000_000_000
+UNSOUND = "needs an id, a price and a size above 0, and a time from 2009 to now"
 _QUERY = """
-    SELECT trade_id::BIGINT AS trade_id, price::DOUBLE AS price, size::DOUBLE AS size,
-        ts_event_ns::BIGINT AS ts_ns,
-        CASE lower(side) WHEN 'buy' THEN 1 WHEN 'b' THEN 1 WHEN 'sell' THEN -1 WHEN 's' THEN -1 ELSE 0 END
-            ::TINYINT AS side
-    FROM {source} ORDER BY trade_id
+    WITH typed AS (
+        SELECT TRY_CAST(trade_id AS BIGINT) AS id, TRY_CAST(price AS DOUBLE) AS price,
+            TRY_CAST(size AS DOUBLE) AS size, TRY_CAST(ts_event_ns AS BIGINT) AS ts_ns,
+            CASE lower(side) WHEN 'buy' THEN 1 WHEN 'b' THEN 1 WHEN 'sell' THEN -1 WHEN 's' THEN -1 ELSE 0 END
+                ::TINYINT AS side,
+            concat_ws(',', trade_id, price, size, side, ts_event_ns) AS raw
+        FROM {source})
+    SELECT coalesce(id, 0) AS trade_id, coalesce(price, 0) AS price, coalesce(size, 0) AS size,
+        coalesce(ts_ns, 0) AS ts_ns, side,
+        coalesce(id >= 0 AND price > 0 AND size > 0 AND isfinite(price) AND isfinite(size)
+            AND ts_ns BETWEEN $since_ns AND $until_ns, false) AS sound,
+        CASE WHEN NOT sound THEN raw END AS raw
+    FROM typed ORDER BY trade_id
 """
+
+
+_FIRST_ID = "SELECT min(TRY_CAST(trade_id AS BIGINT)) FROM {source}"
 
 
 class ReplayFeed:
@@ -35,7 +49,8 @@ class ReplayFeed:
         self.duplicates = 0
         self.replayed = 0
         self._speed, self._next_id, self._last_ts_ns = speed, next_id, last_ts_ns
-        self._chunks = _chunks(files)
+        self._rejected: list[bytes] = []  # at most MAX_REJECTED
+        self._chunks = self._read(files)
         self._ready: Ticks | None = None
         self._began: tuple[int, int] | None = None  # wall clock and event time of the first tick
 
@@ -55,22 +70,27 @@ class ReplayFeed:
         """Return the trades that are due, with what is missing between them."""
         if self._ready is None:
             self._ready = next(self._chunks, None)
-        if self._ready is None:
-            self.finished = True
-            return []
-        due = self._due_count(now_ns)
-        ticks, self._ready = self._ready[:due], self._ready[due:] if due < len(self._ready) else None
-        sound = _is_sound(ticks)
-        rejected = [
-            Rejected(now_ns, "price and size must be above 0", str(t).encode()) for t in ticks[~sound]
-        ]
-        return [*rejected, *self._contiguous(self._fresh(ticks[sound]), now_ns)]
+        self.finished = self._ready is None
+        out: list[Input] = [Rejected(now_ns, UNSOUND, raw[:1024]) for raw in self._rejected]
+        self._rejected.clear()
+        if self._ready is not None:
+            due = self._due_count(now_ns)
+            ticks, self._ready = self._ready[:due], self._ready[due:] if due < len(self._ready) else None
+            out += self._contiguous(self._fresh(ticks), now_ns)
+        return out
 
     def drain(self, now_ns: int) -> list[Input]:  # noqa: ARG002 - the seam's shape
         return []
 
     def status(self) -> dict[str, object]:
         return {"state": "replaying", "replayed": self.replayed, "duplicates": self.duplicates, "holes": 0}
+
+    def _read(self, files: tuple[Path, ...]) -> Iterator[Ticks]:
+        for file in _by_first_id(files):
+            ticks, rejected = read_trades(file)
+            self._rejected += rejected
+            for start in range(0, len(ticks), CHUNK_TICKS):
+                yield ticks[start : start + CHUNK_TICKS]
 
     def _due_ns(self) -> int:
         if not self._speed or self._ready is None or self._began is None:
@@ -94,8 +114,9 @@ class ReplayFeed:
         keep = np.diff(ids, prepend=-1) != 0
         if self._next_id is not None:
             keep &= ids >= self._next_id
-        self.duplicates += len(ids) - int(keep.sum())
-        return ticks[keep]
+        fresh: Ticks = ticks[keep]
+        self.duplicates += len(ticks) - len(fresh)
+        return fresh
 
     def _contiguous(self, ticks: Ticks, now_ns: int) -> list[Input]:
         """Cut at every jump of the ids and name what is missing there."""
@@ -120,28 +141,35 @@ class ReplayFeed:
         return [*out, TickBatch(run)]
 
 
-def _chunks(files: tuple[Path, ...]) -> Iterator[Ticks]:
-    for file in files:
-        ticks = read_trades(file)
-        for start in range(0, len(ticks), CHUNK_TICKS):
-            yield ticks[start : start + CHUNK_TICKS]
+def read_trades(file: Path) -> tuple[Ticks, list[bytes]]:
+    """Read a trade file (CSV, CSV.gz or Parquet): trades sorted by id, and the beginning of what is none.
+
+    Raises UsageError naming file and column.
+    """
+    with duckdb.connect() as con:
+        limits = {"since_ns": YEAR_2009_NS, "until_ns": time.time_ns() + DAY_NS}
+        columns = _ask(con, file, _QUERY, limits).fetchnumpy()
+    sound = columns["sound"]
+    ticks = np.empty(int(sound.sum()), TICK)
+    for name in ("trade_id", "price", "size", "ts_ns", "side"):
+        ticks[name] = columns[name][sound]
+    ticks["received_ns"] = ticks["ts_ns"]
+    return ticks, [raw.encode() for raw in columns["raw"][~sound][:MAX_REJECTED]]
 
 
-def read_trades(file: Path) -> Ticks:
-    """Read a trade file (CSV, CSV.gz or Parquet), sorted by id; raise UsageError naming file and column."""
-    source = "read_parquet($file)" if file.suffix == ".parquet" else "read_csv($file, header = true)"
+def _by_first_id(files: tuple[Path, ...]) -> list[Path]:
+    """Order files by what they hold: by name part 10 goes before part 2, whose trades would look repeated."""
+    if len(files) < 2:
+        return list(files)
+    with duckdb.connect() as con:
+        first = {file: _ask(con, file, _FIRST_ID, {}).fetchall()[0][0] for file in files}
+    return sorted(files, key=lambda file: first[file] or 0)
+
+
+def _ask(con: DuckDBPyConnection, file: Path, sql: str, more: dict[str, int]) -> DuckDBPyConnection:
+    csv = "read_csv($file, header = true, all_varchar = true, null_padding = true)"
+    source = "read_parquet($file)" if file.suffix == ".parquet" else csv
     try:
-        with duckdb.connect() as con:
-            columns = con.execute(_QUERY.format(source=source), {"file": str(file)}).fetchnumpy()
+        return con.execute(sql.format(source=source), {"file": str(file), **more})
     except duckdb.Error as error:
         raise UsageError(f"{file}: {str(error).splitlines()[0]} (needs {', '.join(COLUMNS)})") from error
-    ticks = np.empty(len(columns["trade_id"]), TICK)
-    for name in ("trade_id", "price", "size", "ts_ns", "side"):
-        ticks[name] = columns[name]
-    ticks["received_ns"] = ticks["ts_ns"]
-    return ticks
-
-
-def _is_sound(ticks: Ticks) -> npt.NDArray[np.bool_]:
-    price, size = ticks["price"], ticks["size"]
-    return np.array(np.isfinite(price) & np.isfinite(size) & (price > 0) & (size > 0), bool)

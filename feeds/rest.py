@@ -36,7 +36,7 @@ def get_now(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             raise _translated(error.code, error.headers, error.read(1024)) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an odd address
         raise Retryable(f"{url}: {getattr(error, 'reason', error)}") from error
     if len(body) > MAX_BODY_BYTES:
         raise Retryable(f"{url}: answer over {MAX_BODY_BYTES} bytes")

@@ -86,6 +86,11 @@ class Rows:
     def __bool__(self) -> bool:
         return bool(self.ticks or self.inserted or self.replaced)
 
+    @property
+    def count(self) -> int:
+        ticks = sum(len(ticks) for _, ticks in self.ticks)
+        return ticks + sum(map(len, [*self.inserted.values(), *self.replaced.values()]))
+
     def extend(self, later: Rows) -> None:
         """Take over rows that come after these."""
         self.ticks += later.ticks

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from market.errors import Fatal, Retryable, SequenceBroken
+from market.errors import Fatal, Retryable
 from market.inputs import Input
 from storage import codec
 
@@ -29,7 +29,7 @@ _HEAD = struct.Struct("<Qq")
 
 
 class JournalDamaged(Fatal):
-    """A record inside the chain does not carry its own checksum."""
+    """What was once whole is not: a record inside the chain fails its checksum, or a segment is gone."""
 
 
 class Head(NamedTuple):
@@ -66,6 +66,17 @@ class Segment:
             if index:
                 yield Record(_NUMBER.unpack_from(payload)[0], codec.decode(payload[_NUMBER.size :]))
 
+    def holds(self, number: int) -> bool:
+        """Tell whether a record of this number is whole anywhere in the file."""
+        data = self.path.read_bytes()
+        sought, at = _NUMBER.pack(number), 0
+        while (at := data.find(sought, at + 1)) >= 0:
+            if at >= _FRAME.size:
+                length, check = _FRAME.unpack_from(data, at - _FRAME.size)
+                if length >= _NUMBER.size and crc32(data[at : at + length]) == check:
+                    return True
+        return False
+
     def whole_bytes(self) -> int:
         """Length of the file up to the end of its last whole record."""
         end = 0
@@ -75,7 +86,7 @@ class Segment:
 
 
 def _payloads(path: Path) -> Iterator[tuple[memoryview, int]]:
-    """Yield (payload, end offset) of each whole record; the payload is valid until the next step."""
+    """Yield (payload, end offset) of each whole record."""
     size = path.stat().st_size
     if size < len(MAGIC) + _FRAME.size:
         return
@@ -100,29 +111,35 @@ def segments(folder: Path) -> list[Segment]:
     return sorted((Segment(p) for p in folder.glob("*.log")), key=lambda s: s.first)
 
 
-def read_from(chain: Sequence[Segment], first: int) -> Iterator[Record]:
-    """Yield the records of consecutive segments from number `first` on; raise SequenceBroken at a hole."""
-    expected = None
+def read(chain: Sequence[Segment]) -> Iterator[Record]:
+    """Yield the records of consecutive segments; raise JournalDamaged at a hole in their numbers."""
+    expected = chain[0].first if chain else 0
     for segment in chain:
+        if segment.first != expected:
+            raise JournalDamaged(f"{segment.path}: begins at record {segment.first}, {expected} is missing")
         for record in segment.records():
-            if expected not in (None, record.number):
-                raise SequenceBroken(str(segment.path), expected or 0, record.number)
-            expected = record.number + 1
-            if record.number >= first:
-                yield record
+            if record.number != expected:
+                raise JournalDamaged(f"{segment.path}: holds record {record.number} in place of {expected}")
+            expected += 1
+            yield record
 
 
 class Journal:
     """The writing end. Appending is durable when `append` returns (with `sync`)."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
-        """Open the last segment at its last whole record; `rotate` must come first where there is none."""
+        """Open the last segment at its last whole record; `rotate` must come first where there is none.
+
+        What is cut off there can only be a record whose append never returned, or, without `sync`, what a
+        power cut left. Raises JournalDamaged if it is anything else.
+        """
         self._folder, self._sync = folder, sync
         self._fd = -1
         self.number = 0
         self.bytes = 0
         self.cut_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(folder.parent)
         for stray in folder.glob("*.tmp"):
             stray.unlink()
         if chain := segments(folder):
@@ -139,19 +156,19 @@ class Journal:
         knows what is on the disk until the file is opened again.
         """
         payload = _NUMBER.pack(self.number + 1) + codec.encode(inputs)
-        self._write(_FRAME.pack(len(payload), crc32(payload)) + payload)
+        self._write(_frame(payload))
         self.number += 1
         return self.number
 
     def rotate(self, closed_ns: int, state: bytes) -> None:
-        """Begin a new segment with the core's state after the last record."""
+        """Begin a new segment with the core's state after the last record.
+
+        Raises Retryable if the disk refuses it (the old segment goes on), Fatal if a sync failed.
+        """
         payload = _HEAD.pack(self.number, closed_ns) + state
-        whole = MAGIC + _FRAME.pack(len(payload), crc32(payload)) + payload
+        whole = MAGIC + _frame(payload)
         path = self._folder / f"{self.number + 1:016d}.log"
-        try:
-            _write_aside(path, whole)
-        except OSError as error:
-            raise Retryable(f"{path}: {error.strerror}") from error
+        _write_aside(path, whole)
         self.close()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND)
         self.bytes = len(whole)
@@ -163,11 +180,13 @@ class Journal:
 
     def _reopen(self, last: Segment) -> None:
         self.number = last.head().number
-        for record in last.records():
+        for record in read([last]):
             self.number = record.number
         self.bytes = last.whole_bytes()
+        self.cut_bytes = last.path.stat().st_size - self.bytes
+        if self._sync and self.cut_bytes and last.holds(self.number + 2):
+            raise JournalDamaged(f"{last.path}: record {self.number + 1} is damaged, those after it are not")
         self._fd = os.open(last.path, os.O_RDWR | os.O_APPEND)
-        self.cut_bytes = os.fstat(self._fd).st_size - self.bytes
         if self.cut_bytes:
             os.ftruncate(self._fd, self.bytes)
             os.fdatasync(self._fd)
@@ -191,15 +210,31 @@ class Journal:
             raise Fatal(f"{self._folder}: sync failed: {error.strerror}") from error
 
 
+def _frame(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), crc32(payload)) + payload
+
+
 def _write_aside(path: Path, content: bytes) -> None:
+    """Let a file appear whole or not at all."""
     aside = path.with_suffix(".tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise Retryable(f"{path}: {error.strerror}") from error
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise Fatal(f"{path.parent}: sync failed: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
     finally:
-        os.close(folder)
+        os.close(fd)

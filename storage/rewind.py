@@ -7,7 +7,7 @@ from pathlib import Path
 
 from market.errors import Fatal
 from market.inputs import TickBatch
-from storage.journal import Segment, segments
+from storage.journal import Segment, read, segments
 
 
 class JournalHistory:
@@ -35,8 +35,7 @@ class JournalHistory:
 
 def batches(chain: list[Segment], number: int) -> Iterator[TickBatch]:
     """Yield the ticks journaled before record `number`, in the order of the journal."""
-    for segment in chain:
-        for record in segment.records():
-            if record.number >= number:
-                return
-            yield from (i for i in record.inputs if isinstance(i, TickBatch))
+    for record in read(chain):
+        if record.number >= number:
+            return
+        yield from (i for i in record.inputs if isinstance(i, TickBatch))
