@@ -20,10 +20,12 @@ from msgspec import Meta, Struct
 from market.errors import BadFrame
 from market.inputs import Quote, Rejected
 from market.ticks import EMPTY, TICK, Ticks
-from market.times import DAY_NS, NS_PER_MS
+from market.times import NS_PER_MS, NS_PER_S
 
 RAW_LIMIT = 1024
 YEAR_2009_NS = 1_230_768_000_000_000_000
+MAX_AHEAD_NS = 600 * NS_PER_S
+"""A trade so far ahead of this host's clock closes bars of the future: those after it would all be late."""
 _FEW = 16  # up to so many trades one array of rows is cheaper than six of columns
 
 
@@ -180,7 +182,7 @@ class _Reader:
         times = [x.T for x in trades]
         times += [x.E for x in trades]
         oldest, newest = min(times), max(times)
-        latest = (min(received_ns) + DAY_NS) // self._unit_ns
+        latest = (min(received_ns) + MAX_AHEAD_NS) // self._unit_ns
         if (
             oldest < YEAR_2009_NS // self._unit_ns
             or newest > latest
@@ -217,7 +219,7 @@ class _Reader:
 
     def _read(self, body: dict[str, Any], received_ns: int) -> _Trade | None:
         """Read what was decoded without a schema, field by field; raise BadFrame naming the wrong one."""
-        latest = (received_ns + DAY_NS) // self._unit_ns
+        latest = (received_ns + MAX_AHEAD_NS) // self._unit_ns
         kind = body.get("e", "bookTicker" if body.keys() >= {"b", "a"} else "")
         if kind == "trade":
             trade = _Trade("trade", **self._fields(body, _TRADE))

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from feeds.binance_frames import (
     BAD_JSON,
+    MAX_AHEAD_NS,
     RAW_LIMIT,
     YEAR_2009_NS,
     Notice,
@@ -29,7 +30,7 @@ from feeds.binance_frames import (
 )
 from market.errors import BadFrame
 from market.ticks import TICK, Ticks
-from market.times import DAY_NS, NS_PER_MS
+from market.times import NS_PER_MS
 
 __all__ = ["Notice", "Parsed", "parse"]
 
@@ -120,7 +121,7 @@ class _Listings(Struct):
 def parse_trades(body: bytes, received_ns: int) -> Ticks:
     """Read the answer of historicalTrades or trades, times in ms; sorted by id. Raises BadFrame."""
     rows = sorted(_answer(body, list[_Row]), key=lambda x: x.id)
-    if any(x.time * NS_PER_MS > received_ns + DAY_NS for x in rows):
+    if any(x.time * NS_PER_MS > received_ns + MAX_AHEAD_NS for x in rows):
         raise BadFrame("time in the far future", body[:RAW_LIMIT])
     return np.array(
         [(x.id, x.time * NS_PER_MS, x.price, x.qty, received_ns, -1 if x.isBuyerMaker else 1) for x in rows],

@@ -6,10 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from feeds import binance_spot as venue
+from feeds.binance_frames import MAX_AHEAD_NS
 from feeds.binance_spot import Notice
 from market.errors import BadFrame
 from market.inputs import Quote
-from market.times import DAY_NS
 
 AT_NS = 1_723_161_600_000_000_000
 TRADE = {
@@ -105,8 +105,8 @@ def test_microseconds_are_told_not_guessed() -> None:
         ({"T": 1230767999999}, "time before 2009"),
         ({"T": -(10**30)}, "time before 2009"),
         ({"T": 10**30}, "time in the far future"),
-        ({"T": (AT_NS + DAY_NS) // 10**6 + 1}, "time in the far future"),
-        ({"E": (AT_NS + DAY_NS) // 10**6 + 1}, "time in the far future"),
+        ({"T": (AT_NS + MAX_AHEAD_NS) // 10**6 + 1}, "time in the far future"),
+        ({"E": (AT_NS + MAX_AHEAD_NS) // 10**6 + 1}, "time in the far future"),
         ({"T": "soon"}, "time soon"),
         ({"s": "ETHUSDT"}, "symbol ETHUSDT"),
         ({"s": 7}, "symbol 7"),
@@ -173,10 +173,10 @@ def test_junk_is_rejected_and_cut(junk: bytes) -> None:
 
 
 def test_the_longest_time_allowed_is_a_day_after_each_frames_own_receipt() -> None:
-    future = TRADE | {"T": (AT_NS + DAY_NS) // 10**6}
+    future = TRADE | {"T": (AT_NS + MAX_AHEAD_NS) // 10**6}
     both = venue.parse([raw(TRADE), raw(future), raw(future)], [AT_NS - 1, AT_NS, AT_NS - 1], "BTCUSDT")
     assert both.ticks["received_ns"].tolist() == [AT_NS - 1, AT_NS]
-    assert both.venue_time_ns == AT_NS + DAY_NS
+    assert both.venue_time_ns == AT_NS + MAX_AHEAD_NS
     assert len(both.rejected) == 1
 
 

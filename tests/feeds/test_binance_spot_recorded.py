@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import binance_spot as venue
-from market.times import DAY_NS
+from feeds.binance_frames import MAX_AHEAD_NS
 from tests.recordings import HERE, beside, frames, trades
 
 FRAMES, RECEIVED_NS = frames(HERE / "binance_spot_btcusdt_midnight.jsonl.gz")
@@ -109,7 +109,7 @@ def test_a_damaged_frame_is_a_sound_tick_or_named_and_spares_its_neighbours() ->
         assert got.ticks.tolist() == [*ticks, *alone.ticks.tolist(), *ticks], bad
         for trade_id, ts, price, size, received, side in alone.ticks.tolist():
             assert 0 <= trade_id <= 2**53
-            assert 0 < ts <= at + DAY_NS
+            assert 0 < ts <= at + MAX_AHEAD_NS
             assert 0.0 < price < inf
             assert 0.0 < size < inf
             assert (received, abs(side)) == (at, 1)
