@@ -14,7 +14,7 @@ import numpy as np
 
 from market.errors import UsageError
 from market.rows import EventRow, Row, Rows
-from market.ticks import Ticks
+from market.ticks import Ticks, joined
 from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
 from storage.inserts import Inserter
 from storage.schema import SCHEMA_VERSION, ddl, tables
@@ -169,8 +169,10 @@ class HotFile:
         chunks = [(first, ticks) for first, ticks in chunks if len(ticks)]
         if not chunks:
             return self._head.ticks
-        seq = np.concatenate([np.arange(first, first + len(ticks)) for first, ticks in chunks])
-        self._sql.insert_ticks(seq, np.concatenate([ticks for _, ticks in chunks]))
+        counts = [len(ticks) for _, ticks in chunks]
+        before = np.cumsum([0, *counts[:-1]])
+        seq = np.arange(sum(counts)) + np.repeat([first for first, _ in chunks] - before, counts)
+        self._sql.insert_ticks(seq, joined(ticks for _, ticks in chunks))
         return self._head.ticks.plus(len(seq), int(seq.min()), int(seq.max()))
 
 
