@@ -1,0 +1,365 @@
+"""The journal under torn tails, flipped bytes, a full disk and kills."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from market.errors import Retryable
+from market.inputs import (
+    Began,
+    Clock,
+    FeedRecovered,
+    FeedStale,
+    GapClosed,
+    GapOpened,
+    Input,
+    Quote,
+    Rejected,
+    TickBatch,
+)
+from market.ticks import TICK, Ticks
+from storage import codec
+from storage.journal import Journal, JournalDamaged, Record, Segment, read, segments
+from storage.rewind import JournalHistory, batches
+
+ROOT = Path(__file__).parents[2]
+INTS = st.integers(-(2**63), 2**63 - 1)
+TEXTS = st.text(max_size=40)
+FLOATS = st.floats(allow_nan=False)
+INPUTS = st.one_of(
+    st.builds(
+        lambda size, seed, late: TickBatch(ticks(size, seed), late), st.integers(1, 40), INTS, st.booleans()
+    ),
+    st.builds(Quote, INTS, FLOATS, FLOATS, FLOATS, FLOATS, INTS),
+    st.builds(Clock, INTS),
+    st.builds(Began, INTS),
+    st.builds(GapOpened, INTS, INTS, INTS, INTS, INTS, TEXTS),
+    st.builds(GapClosed, INTS, INTS, INTS, TEXTS),
+    st.builds(Rejected, INTS, TEXTS, st.binary(max_size=1024)),
+    st.builds(FeedStale, INTS, FLOATS, TEXTS),
+    st.builds(FeedRecovered, INTS),
+)
+
+APPEND_FOR_EVER = """
+import sys
+from pathlib import Path
+from storage.journal import Journal
+from tests.storage.test_journal import batch
+journal = Journal(Path(sys.argv[1]), sync=True)
+if journal.is_new:
+    journal.rotate(-1, b"state 0")
+while True:
+    number = journal.append([batch(journal.number + 1)])
+    print(number, flush=True)
+    if number % 50 == 0:
+        journal.rotate(number, b"state %d" % number)
+"""
+
+NO_ROOM = """
+import resource, signal, sys
+from pathlib import Path
+from market.errors import Retryable
+from storage.journal import Journal, segments
+from tests.storage.test_journal import batch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path(sys.argv[1])
+journal = Journal(folder, sync=True)
+journal.rotate(-1, b"state")
+journal.append([batch(1)])
+
+def refused(do):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    try:
+        do()
+    except Retryable:
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+        return
+    sys.exit("there was no room")
+
+for spare in (0, 1, 30):
+    limit = journal.bytes + spare
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    refused(lambda: journal.append([batch(2)]))
+    refused(lambda: journal.rotate(5, b"s" * limit))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert journal.append([batch(2)]) == 2
+journal.rotate(5, b"state")
+assert journal.append([batch(3)]) == 3
+"""
+
+
+def ticks(size: int, seed: int) -> Ticks:
+    rng = np.random.default_rng(abs(seed))
+    return np.frombuffer(rng.bytes(size * TICK.itemsize), TICK)
+
+
+def batch(number: int, size: int = 3) -> TickBatch:
+    """Make ticks that tell the record they belong to."""
+    out = np.zeros(size, TICK)
+    out["trade_id"] = out["ts_ns"] = number * 100 + np.arange(size)
+    return TickBatch(out)
+
+
+def plain(item: Input) -> tuple[object, ...]:
+    """Make an input comparable: ticks by their bytes."""
+    values = [getattr(item, f.name) for f in fields(item)]
+    return type(item), *(v.tobytes() if isinstance(v, np.ndarray) else v for v in values)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def journal(folder: Path) -> Iterator[Journal]:
+    journal = Journal(folder, sync=False)
+    journal.rotate(-1, b"state 0")
+    yield journal
+    journal.close()
+
+
+def fill(journal: Journal, records: int, rotate_after: tuple[int, ...] = ()) -> None:
+    for _ in range(records):
+        number = journal.append([batch(journal.number + 1)])
+        if number in rotate_after:
+            journal.rotate(number * 100, b"state %d" % number)
+
+
+def numbers(folder: Path) -> list[int]:
+    return [record.number for record in read(segments(folder))]
+
+
+def last_file(folder: Path) -> Path:
+    return segments(folder)[-1].path
+
+
+@given(st.lists(INPUTS, max_size=6))
+def test_every_input_comes_back_as_it_was(inputs: list[Input]) -> None:
+    assert [plain(x) for x in codec.decode(codec.encode(inputs))] == [plain(x) for x in inputs]
+
+
+def test_numbers_rise_over_segments_and_heads_hold_the_state(folder: Path, journal: Journal) -> None:
+    fill(journal, 10, rotate_after=(3, 7))
+    chain = segments(folder)
+    assert [s.first for s in chain] == [1, 4, 8]
+    assert [tuple(s.head()) for s in chain] == [
+        (0, -1, b"state 0"),
+        (3, 300, b"state 3"),
+        (7, 700, b"state 7"),
+    ]
+    assert numbers(folder) == list(range(1, 11))
+    assert [r.inputs[0].ticks["trade_id"][0] for r in read(chain[1:])] == [n * 100 for n in range(4, 11)]  # type: ignore[union-attr]  # all are TickBatch
+    again = Journal(folder, sync=False)
+    assert (again.number, again.cut_bytes, again.append([Clock(1)])) == (10, 0, 11)
+    again.close()
+
+
+def test_a_second_head_at_the_same_record_takes_the_place_of_the_first(
+    folder: Path, journal: Journal
+) -> None:
+    fill(journal, 2, rotate_after=(2,))
+    journal.rotate(250, b"other timeframes")
+    fill(journal, 1)
+    assert [tuple(s.head())[2] for s in segments(folder)] == [b"state 0", b"other timeframes"]
+    assert numbers(folder) == [1, 2, 3]
+
+
+def test_a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record(folder: Path, journal: Journal) -> None:
+    fill(journal, 5, rotate_after=(2,))
+    path, end = last_file(folder), journal.bytes
+    fill(journal, 1)
+    journal.close()
+    whole = path.read_bytes()
+    for length in range(end, len(whole)):
+        path.write_bytes(whole[:length])
+        opened = Journal(folder, sync=True)
+        assert (opened.number, opened.cut_bytes, path.stat().st_size) == (5, length - end, end)
+        assert opened.append([batch(6)]) == 6
+        opened.close()
+        assert path.read_bytes() == whole
+
+
+def test_a_flipped_byte_anywhere_is_found(folder: Path, journal: Journal) -> None:
+    fill(journal, 6, rotate_after=(3,))
+    journal.close()
+    files = [s.path for s in segments(folder)]
+    for path in files:
+        whole = path.read_bytes()
+        for at in range(len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+            assert found(folder), f"byte {at} of {path.name}"
+        path.write_bytes(whole)
+    assert not found(folder)
+
+
+def found(folder: Path) -> bool:
+    """Read all as recovery does; tell whether the damage was named, or cut off as a torn last record."""
+    sizes = [s.path.stat().st_size for s in segments(folder)]
+    opened = None
+    try:
+        opened = Journal(folder, sync=True)
+        for segment in segments(folder):
+            segment.head()
+        read_to = numbers(folder)[-1]
+    except JournalDamaged:
+        return True
+    finally:
+        if opened is not None:
+            opened.close()
+    cut = opened.cut_bytes > 0
+    assert read_to == (5 if cut else 6)
+    assert [s.path.stat().st_size for s in segments(folder)][:-1] == sizes[:-1]
+    return cut
+
+
+def test_a_missing_segment_is_found(folder: Path, journal: Journal) -> None:
+    fill(journal, 9, rotate_after=(3, 6))
+    segments(folder)[1].path.unlink()
+    with pytest.raises(JournalDamaged, match="4 is missing"):
+        list(read(segments(folder)))
+
+
+def test_another_file_is_refused(folder: Path, journal: Journal) -> None:
+    journal.close()
+    last_file(folder).write_bytes(b"not a journal at all, but long enough")
+    with pytest.raises(JournalDamaged, match="not a journal of this version"):
+        Journal(folder, sync=True)
+
+
+def run(script: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_goes_on_with_room(folder: Path) -> None:
+    with run(NO_ROOM, folder) as child:
+        _, errors = child.communicate(timeout=60)
+    assert (child.returncode, errors) == (0, "")
+    assert numbers(folder) == [1, 2, 3]
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        journal = Journal(disk / "journal", sync=True)
+        journal.rotate(-1, b"state")
+        (disk / "ballast").write_bytes(bytes(40_000))
+        with pytest.raises(Retryable, match="No space left"):
+            fill(journal, 1_000)
+        written = journal.number
+        assert (
+            segments(disk / "journal")[0].whole_bytes()
+            == journal.bytes
+            == last_file(disk / "journal").stat().st_size
+        )
+        with pytest.raises(Retryable, match="No space left"):
+            journal.rotate(0, bytes(30_000))
+        assert [p.suffix for p in (disk / "journal").iterdir()] == [".log"]
+        (disk / "ballast").unlink()
+        assert journal.append([batch(written + 1)]) == written + 1
+        journal.rotate(0, bytes(3_000))
+        journal.append([batch(written + 2)])
+        assert numbers(disk / "journal") == list(range(1, written + 3))
+        journal.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_kills_lose_nothing_that_was_acknowledged(folder: Path) -> None:
+    acknowledged = 0
+    for round_number in range(6):
+        with run(APPEND_FOR_EVER, folder) as child:
+            assert child.stdout is not None
+            for _ in range(40 + round_number):
+                line = child.stdout.readline()
+                assert line, child.stderr.read() if child.stderr else ""
+            threading.Event().wait(random.Random(round_number).random() * 0.01)  # anywhere inside an append
+            child.kill()
+            acknowledged = max(int(line), *map(int, child.stdout.read().split("\n")[:-1]), 0)
+        journal = Journal(folder, sync=True)
+        assert acknowledged <= journal.number <= acknowledged + 1
+        journal.close()
+        assert_whole(list(read(segments(folder))), segments(folder))
+
+
+def assert_whole(records: list[Record], chain: list[Segment]) -> None:
+    assert [r.number for r in records] == list(range(1, len(records) + 1))
+    for record in records:
+        assert [plain(x) for x in record.inputs] == [plain(batch(record.number))]
+    for segment in chain:  # a head is whole or not there
+        assert segment.head().state == b"state %d" % (segment.first - 1)
+
+
+def test_a_half_written_head_is_forgotten(folder: Path, journal: Journal) -> None:
+    fill(journal, 3)
+    journal.close()
+    (folder / "0000000000000004.tmp").write_bytes(b"MDJRNL\x00\x01half")
+    opened = Journal(folder, sync=True)
+    assert (opened.number, [p.suffix for p in folder.iterdir()]) == (3, [".log"])
+    opened.close()
+
+
+class TestHistory:
+    @pytest.fixture
+    def history(self, folder: Path, journal: Journal) -> JournalHistory:
+        fill(journal, 9, rotate_after=(3, 6))  # heads at 3 and 6 have closed up to 300 and 600
+        return JournalHistory(folder)
+
+    @staticmethod
+    def ids(chain: list[Segment], number: int) -> list[int]:
+        return [int(b.ticks["trade_id"][0]) // 100 for b in batches(chain, number)]
+
+    @pytest.mark.parametrize(("ts_ns", "state"), [(900, 6), (600, 6), (599, 3), (300, 3), (299, 0), (0, 0)])
+    def test_the_newest_state_that_is_old_enough(
+        self, history: JournalHistory, ts_ns: int, state: int
+    ) -> None:
+        head, chain = history.before(10, ts_ns)
+        assert (head, self.ids(chain, 10)) == (b"state %d" % state, list(range(state + 1, 10)))
+
+    def test_records_from_the_number_on_are_left_out(self, history: JournalHistory) -> None:
+        head, chain = history.before(5, 900)
+        assert (head, self.ids(chain, 5)) == (b"state 3", [4])
+        head, chain = history.before(4, 900)
+        assert (head, self.ids(chain, 4)) == (b"state 3", [])
+
+    def test_ticks_that_came_late_before_reach_further_back(
+        self, journal: Journal, history: JournalHistory
+    ) -> None:
+        journal.append([TickBatch(batch(2).ticks, late=True)])
+        assert history.before(10, 900)[0] == b"state 6"
+        assert history.before(11, 900)[0] == b"state 0"
+
+    def test_a_damaged_record_is_not_passed_over(self, folder: Path, history: JournalHistory) -> None:
+        path = segments(folder)[1].path
+        raw: Any = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+        _, chain = history.before(4, 0)
+        assert self.ids(chain, 4) == [1, 2, 3]
+        with pytest.raises(JournalDamaged):
+            self.ids(segments(folder), 10)
