@@ -27,10 +27,12 @@ EMPTY: Ticks = np.empty(0, TICK)
 
 def in_order(ticks: Ticks) -> Ticks:
     """Sort by (time, id), as every fold expects; the input itself if it already is."""
-    ts = ticks["ts_ns"]
-    if len(ticks) < 2 or bool((ts[1:] > ts[:-1]).all()):
+    if len(ticks) < 2:
         return ticks
-    return ticks[np.lexsort((ticks["trade_id"], ts))]
+    ts, ids = ticks["ts_ns"], ticks["trade_id"]
+    if bool((ts[1:] >= ts[:-1]).all()) and bool((ids[1:] > ids[:-1]).all()):
+        return ticks
+    return ticks[np.lexsort((ids, ts))]
 
 
 def joined(parts: Iterable[Ticks]) -> Ticks:
