@@ -260,6 +260,7 @@ def _flow() -> _Check:
 
 
 def _announced_once(timeframe_s: int) -> _Check:
+    """Count announcements; the bars from before a timeframe was configured are history, and have none."""
     table = candles_table(timeframe_s)
     return _Check(
         f"CANDLE_CLOSED came once for every complete bar of {table}",
@@ -274,7 +275,8 @@ def _announced_once(timeframe_s: int) -> _Check:
         )
         SELECT key, coalesce('announced ' || times || ' times', 'never announced')
             || CASE WHEN here IS NULL THEN ', not stored' ELSE '' END AS fault
-        FROM closed FULL JOIN stored USING (key) WHERE times IS DISTINCT FROM here
+        FROM closed FULL JOIN stored USING (key)
+        WHERE times IS DISTINCT FROM here AND (times IS NOT NULL OR key > (SELECT min(key) FROM closed))
         """,
     )
 

@@ -199,7 +199,7 @@ DAMAGE: dict[str, tuple[str, set[str]]] = {
         INSERT INTO candles_1m
         SELECT timestamp - INTERVAL 1 DAY, * EXCLUDE timestamp FROM candles_1m LIMIT 1
         """,
-        {bars("1m"), merged("5m"), merged("15m"), once("1m")},
+        {bars("1m"), merged("5m"), merged("15m")},
     ),
     "a bar not complete": (
         f"UPDATE candles_1m SET is_complete = false WHERE timestamp = {FOURTH}",
