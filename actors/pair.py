@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from feeds.live import LiveFeed
 from feeds.replay import ReplayFeed
 from feeds.splicer import Splicer
 from market.backoff import delays
-from market.errors import Fatal, MarketdError
+from market.errors import Fatal, MarketdError, Retryable
 from market.events import Event
 from storage.proof import Claim, prove
 from storage.reads import export
 
 log = structlog.get_logger()
 SINK = "redis"
+HEALTHY_S = 60.0  # a failure after so much work is a new one
 
 
 class PairService:
@@ -40,10 +42,13 @@ class PairService:
         self._stopping = asyncio.Event()
         self._released = asyncio.Event()
         self._released.set()
+        self._kept = 0
 
     async def run(self) -> None:
         waits = delays(1.0, 30.0)
         while not self._stopping.is_set():
+            self._released.clear()
+            began_s = time.monotonic()
             try:
                 await self._once()
             except MarketdError as error:
@@ -52,16 +57,18 @@ class PairService:
             except Exception as error:  # a fault nobody foresaw must not end the pair in silence
                 self.failure = f"{type(error).__name__}: {error}"
                 log.exception("pair_failed", pair=self.spec.pair.key)
+            self._released.set()
+            if time.monotonic() - began_s > HEALTHY_S:
+                waits = delays(1.0, 30.0)
             await self._pause(next(waits))
 
     async def stop(self) -> int:
         """Store what was received, hand on what can be, let go of the files; return the ticks kept."""
         self._stopping.set()
-        engine = self.engine
-        if engine is not None:
-            engine.stop()
+        if self.engine is not None:
+            self.engine.stop()
         await self._released.wait()
-        return engine.core.state.ledger.next_seq - 1 if engine is not None else 0
+        return self._kept
 
     async def query(self, sql: str, fmt: str, out: Path) -> None:
         """Write the answer to `out`, up to date with everything that was published."""
@@ -76,27 +83,30 @@ class PairService:
         return report(self.spec, self.engine, self.failure)
 
     def _working(self) -> Engine:
-        if self.engine is None:
-            raise Fatal(f"{self.spec.pair}: {self.failure or 'is recovering'}")
-        return self.engine
+        if self.engine is not None:
+            return self.engine
+        if self.failure:
+            raise Fatal(f"{self.spec.pair}: {self.failure}")
+        raise Retryable(f"{self.spec.pair}: is recovering")
 
     async def _once(self) -> None:
         """Recover, and work until stopped or failed."""
         files = await asyncio.to_thread(open_pair, self.spec.folder, self.spec.pair, self.spec.engine)
-        self._released.clear()
         writer = HotWriter(files.hot, self.spec.folder / "trading.duckdb.wal")
         try:
             self.engine = Engine(self.spec, files, writer, self._feed(files), self._lane(files, writer))
             self.failure = ""
             log.info("pair_recovered", pair=self.spec.pair.key, ticks=files.core.state.ledger.next_seq - 1)
+            if self._stopping.is_set():
+                self.engine.stop()
             await self.engine.run()
         finally:
             self.engine = None
+            self._kept = files.core.state.ledger.next_seq - 1
             try:
                 await writer.close()
             finally:
                 files.close()
-                self._released.set()
 
     def _feed(self, files: PairFiles) -> Feed:
         ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine

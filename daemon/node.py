@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,7 +19,7 @@ from actors.spec import PairSpec
 from daemon import logs
 from daemon.ray_head import PAIR_RESOURCE, RayHead, attach, detach
 from daemon.settings import EMBEDDED, Settings
-from market.errors import MarketdError
+from market.errors import MarketdError, Retryable
 from storage.bus import stream_maxlen
 from storage.embedded_redis import EmbeddedRedis
 
@@ -28,7 +27,10 @@ log = structlog.get_logger()
 PROBE_S = 1.0
 PROBE_TIMEOUT_S = 5.0
 SILENT_S = 20.0  # an actor that does not answer for so long is killed, so that Ray starts it again
-STOP_PAIRS_S = 45.0
+STOP_PAIRS_S = 35.0
+ASK_TIMEOUT_S = 3_600.0
+RECOVERY_S = 30.0  # a question waits so long for its pair to be back
+TROUBLED = frozenset({"failed", "stale", "unlisted"})
 FOREVER: dict[str, Any] = {
     "max_restarts": -1,
     "max_task_retries": 0,
@@ -51,6 +53,8 @@ class Watched:
         if self.status and self.status["pid"] != status["pid"]:
             self.restarts += 1
             log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
+        if (trouble := _trouble(status)) != _trouble(self.status):
+            log.warning("actor_troubled", actor=self.name, trouble=trouble or "it is over")
         self.status, self.seen_s = status, time.monotonic()
 
 
@@ -64,6 +68,7 @@ class Node:
         self.redis_restarts = 0
         self._settings, self._specs = settings, specs
         self._head = RayHead(settings.run_dir, settings.ray, settings.engine.max_pairs_per_node)
+        self._asks: set[asyncio.Timeout] = set()
         self._redis: EmbeddedRedis | None = None
         if settings.redis.enabled and settings.redis.url == EMBEDDED:
             self._redis = EmbeddedRedis(settings.run_dir / "redis")
@@ -107,11 +112,28 @@ class Node:
         return kept
 
     async def call(self, pair: str, method: str, *arguments: Any) -> Any:
-        """Call a pair's actor by its key; raises the error it raises."""
-        one = next((p for p in self.pairs if p.name == f"pair:{pair}"), None)
-        if one is None:
-            raise LookupError(pair)
-        return await _get(getattr(one.handle, method).remote(*arguments))
+        """Call a pair's actor by its key, again while it is recovering; raises its error, or LookupError."""
+        deadline = time.monotonic() + RECOVERY_S
+        while True:
+            one = next((p for p in self.pairs if p.name == f"pair:{pair}"), None)
+            if one is None:
+                raise LookupError(pair)
+            try:
+                return await self._ask(getattr(one.handle, method), *arguments)
+            except Retryable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+
+    async def _ask(self, method: Any, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S) as patience:
+                self._asks.add(patience)
+                return await _get(method, *arguments)
+        except TimeoutError as error:
+            raise Retryable("no answer") from error
+        finally:
+            self._asks.discard(patience)
 
     def _all(self) -> list[Watched]:
         return [*self.pairs, *([self.signals] if self.signals else [])]
@@ -135,7 +157,8 @@ class Node:
 
     async def _probe(self, one: Watched) -> None:
         try:
-            one.saw(await _get(one.handle.status.remote(), PROBE_TIMEOUT_S))
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                one.saw(await _get(one.handle.status))
         except (TimeoutError, MarketdError) as error:
             silent_s = time.monotonic() - one.seen_s
             log.warning("actor_silent", actor=one.name, silent_s=round(silent_s, 1), error=str(error))
@@ -158,35 +181,46 @@ class Node:
         self._head.start()
         attach(self._head.address, self._head.environment)
         self._create()
+        for patience in self._asks:  # Ray forgets what was asked of the head before
+            patience.reschedule(0)
 
     async def _stop_pair(self, one: Watched, kept: dict[str, int]) -> None:
         try:
-            kept[one.name] = await _get(one.handle.stop.remote(), STOP_PAIRS_S)
-        except (TimeoutError, MarketdError) as error:
+            kept[one.name] = await _get(one.handle.stop)
+        except MarketdError as error:
             log.error("pair_not_drained", actor=one.name, error=str(error))
 
     async def _stop_signals(self) -> None:
         if self.signals is None:
             return
         try:
-            await _get(self.signals.handle.stop.remote(), PROBE_TIMEOUT_S)
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await _get(self.signals.handle.stop)
         except (TimeoutError, MarketdError) as error:
             log.warning("supervisor_not_stopped", error=str(error))
 
 
-async def _get(reference: Any, timeout_s: float = 60.0) -> Any:
-    """Await a Ray call; its own errors come out as TimeoutError or MarketdError."""
+async def _get(method: Any, *arguments: Any) -> Any:
+    """Call an actor; raise its own error as MarketdError, and Retryable where Ray has no answer from it."""
     from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - as in attach
 
     try:
-        async with asyncio.timeout(timeout_s):
-            return await reference
+        return await method.remote(*arguments)
     except RayTaskError as error:
         if isinstance(error.cause, MarketdError):
             raise error.cause from None
         raise MarketdError(str(error.cause)) from error
     except RayError as error:
-        raise MarketdError(type(error).__name__) from error
+        raise Retryable(f"Ray: {type(error).__name__}") from error
+
+
+def _trouble(status: dict[str, Any]) -> str:
+    """Say what keeps a pair from its work, if anything."""
+    if blocked := str(status.get("blocked", "")):
+        return blocked
+    if (state := status.get("state")) not in TROUBLED:
+        return ""
+    return f"{state}: {status['error'] or status.get('last_error', '')}"
 
 
 def _kill(pid: int) -> None:
@@ -194,7 +228,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def journal_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in (folder / "journal").glob("*.log"))

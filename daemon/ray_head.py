@@ -67,6 +67,7 @@ class RayHead:
         self._temp_lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._address = ""
+        self._token = secrets.token_hex(32)  # one for life: a process that attached remembers it
 
     @property
     def address(self) -> str:
@@ -92,7 +93,7 @@ class RayHead:
             self._temp_dir = temp_dir(self._run_dir, self._settings.temp_dir)
             self._temp_lock = _prepare(self._temp_dir)
             _link(self._run_dir / "ray", self._temp_dir)
-            _write_token(self._run_dir / "ray-token")
+            _write_token(self._run_dir / "ray-token", self._token)
         except OSError as error:
             raise UsageError(f"ray.temp_dir {self._temp_dir}: {error.strerror or error}") from error
         self._child = self._spawn()
@@ -200,6 +201,7 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
     # What Ray's listener tells of dead processes goes to stdout, amid our own output; its logs have it too.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  there is no public switch
     handler = signal.getsignal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         with contextlib.chdir(Path(__file__).parents[1]):
             ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
@@ -207,6 +209,7 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
         raise Unreachable(f"Ray at {address}: {_one_line(error)}") from error
     finally:
         signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def reach(address: str) -> None:
@@ -255,8 +258,8 @@ def _link(place: Path, folder: Path) -> None:
     place.symlink_to(folder)
 
 
-def _write_token(path: Path) -> None:
+def _write_token(path: Path, token: str) -> None:
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32))
+        file.write(token)

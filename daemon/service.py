@@ -43,8 +43,8 @@ class Service:
         self._listen_to_signals()
         control = ControlServer(self._settings.control_socket, self._handlers())
         try:
+            await control.start()  # who asks while the servers start, waits for them
             self.node.start()
-            await control.start()
             self.ready.set()
             log.info("marketd_started", pairs=len(self.node.pairs), data_dir=str(self._settings.data_dir))
             await self._work(until)
