@@ -413,6 +413,7 @@ class Book:
     seen: Counter[int] = field(default_factory=Counter)
     gaps: dict[int, GapOpened] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)
+    restarts: int = 0
 
     @property
     def edge(self) -> int:
@@ -432,7 +433,7 @@ class Book:
                 case GapClosed():
                     gap = self.gaps[item.first_id]
                     inside = sum(self.seen[i] for i in range(gap.first_id, gap.last_id + 1))
-                    assert item.missing == gap.last_id - gap.first_id + 1 - inside
+                    assert self.restarts or item.missing == gap.last_id - gap.first_id + 1 - inside
                     assert item.first_id not in self.closed
                     self.closed.add(item.first_id)
                 case TickBatch():
@@ -448,6 +449,23 @@ class Book:
 
     def open(self) -> list[GapOpened]:
         return [gap for first, gap in self.gaps.items() if first not in self.closed]
+
+    def restarted(self) -> Splicer:
+        """Begin again with what the record tells."""
+        self.restarts += 1
+        done = [gap.last_id + 1 for first, gap in self.gaps.items() if first in self.closed]
+        next_id = max([self.began or 0, max(self.seen, default=-1) + 1, *done])
+        gaps = [
+            (
+                g.first_id,
+                g.last_id,
+                max([g.first_id, *(i + 1 for i in self.seen if g.first_id <= i <= g.last_id)]),
+            )
+            for g in self.open()
+        ]
+        splicer = Splicer(None if self.began is None else next_id, gaps, T0)
+        splicer.connected()
+        return splicer
 
 
 @dataclass
@@ -466,7 +484,9 @@ class Venue:
 
 
 STEP = st.tuples(
-    st.sampled_from(["trade", "trade", "trade", "cut", "answer", "answer", "fail", "pause", "long pause"]),
+    st.sampled_from(
+        ["trade", "trade", "trade", "cut", "answer", "answer", "fail", "pause", "long pause", "stop", "kill"]
+    ),
     st.integers(1, 6),  # how many trades
     st.sets(st.integers(0, 5)),  # which of them the stream drops
     st.sampled_from(["plain", "plain", "repeat", "swap", "hold"]),
@@ -504,6 +524,9 @@ def test_every_id_is_stored_once_or_in_a_closed_gap(
         elif kind == "fail" and request:
             book.take(splicer.failed(now_ns, lag * NS_PER_S))
             request = None
+        elif kind in {"stop", "kill"}:
+            book.take(splicer.drain(now_ns) if kind == "stop" else [])
+            splicer, request = book.restarted(), None
         elif "pause" in kind:
             now_ns += WAIT_NS + 1 if kind == "long pause" else NS_PER_S
         book.take(splicer.tick(now_ns))
