@@ -46,6 +46,7 @@ _SETTINGS = {
     "RAY_event_stats": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
+    "RAY_preload_python_modules": "daemon.ray_worker",
     "RAY_task_events_max_num_task_in_gcs": "2000",
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "131072",
