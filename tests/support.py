@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def eventually(check: Callable[[], Awaitable[object] | object], timeout_s: float = 10.0) -> object:
-    """Poll `check` every 10 ms until it is true, and return what it gave; raise TimeoutError after `timeout_s`."""
+    """Poll `check` every 10 ms until it is true; return what it gave, or raise TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while True:
             got = check()
