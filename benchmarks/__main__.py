@@ -1,0 +1,55 @@
+"""Measure marketd and print one table, each figure beside its goal: `python -m benchmarks [part ...]`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from benchmarks import figures
+from benchmarks.figures import Figure
+from benchmarks.live import measure_live
+from benchmarks.memory import measure_memory
+from benchmarks.recovery import measure_recovery
+from benchmarks.replay import measure_batches, measure_replay
+from benchmarks.soak import measure_soak
+
+Part = Callable[[argparse.Namespace], Sequence[Figure]]
+PARTS: dict[str, Part] = {
+    "replay": lambda _: measure_replay(),
+    "batch": lambda _: measure_batches(),
+    "live": lambda arguments: measure_live(arguments.seconds),
+    "memory": lambda _: measure_memory(),
+    "recovery": lambda _: measure_recovery(),
+    "soak": lambda arguments: measure_soak(arguments.seconds),
+}
+
+
+def main() -> None:
+    """Run the parts asked for, one after the other; a part that fails does not keep back the others."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="how long live and soak look (600: soak's real figure)"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    console = Console()
+    found: dict[str, Sequence[Figure] | str] = {}
+    for part in arguments.parts or PARTS:
+        with console.status(part):
+            found[part] = _measured(PARTS[part], arguments)
+    console.print(figures.table(found))
+
+
+def _measured(part: Part, arguments: argparse.Namespace) -> Sequence[Figure] | str:
+    try:
+        return part(arguments)
+    except Exception as error:  # noqa: BLE001 - told in the table, beside what could be measured
+        return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()
