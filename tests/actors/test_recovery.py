@@ -66,9 +66,10 @@ async def live_through_kills(folder: Path) -> Ticks:
             trouble(sim, rng)
             if last:
                 sim.inject(RestLag(seconds=0.0))
+                sim.inject(RestStatus(502, count=2))  # live goes on, and what was missed comes late
             if last or number % 3:  # else it is killed as it recovers
                 await eventually(lambda: sim.hub.connections)
-            await asyncio.sleep(3.0 if last else rng.uniform(0.02, 0.5))
+            await asyncio.sleep(4.0 if last else rng.uniform(0.02, 0.5))
             await asyncio.to_thread(nursery.end, pid, signal.SIGTERM if last else signal.SIGKILL)
     venue = await true_trades(sim)
     await sim.stop()
