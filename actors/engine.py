@@ -33,6 +33,7 @@ FULL_RETRY_S = 1.0
 SNAPSHOT_EVERY_NS = 20 * NS_PER_S  # a quiet pair's snapshot lives 60 s in Redis
 SNAPSHOT_AT_MOST_NS = 100 * NS_PER_MS
 DRAIN_S = 20.0
+DRAIN_SILENCE_S = 8.0  # a store that acknowledges nothing for so long cannot be reached
 
 
 class Feed(Protocol):
@@ -166,6 +167,7 @@ class Engine:
         for record in records(inputs):
             for clock in self.core.silence_before(record):
                 await self._commit_record([clock])
+                await asyncio.sleep(0)
             if isinstance(batch := record[-1], TickBatch) and self.core.is_late(batch.ticks):
                 record[-1] = replace(batch, late=True)
             await self._commit_record(record)
@@ -221,10 +223,13 @@ class Engine:
             self._lane.snapshot(fields)
 
     async def _deliver(self) -> None:
-        """Wait, as long as the lane is up, until the store has every event."""
-        deadline = time.monotonic() + DRAIN_S
-        while self._lane is not None and self._lane.connected and time.monotonic() < deadline:
-            if self._lane.acked_seq >= self.last_event:
+        """Wait until the store has every event, while the lane is up and acknowledgements come."""
+        ends_s = time.monotonic() + DRAIN_S
+        acked, silent_at_s = 0, time.monotonic() + DRAIN_SILENCE_S
+        while self._lane is not None and self._lane.connected and acked < self.last_event:
+            if self._lane.acked_seq > acked:
+                acked, silent_at_s = self._lane.acked_seq, time.monotonic() + DRAIN_SILENCE_S
+            if time.monotonic() > min(ends_s, silent_at_s):
                 return
             await asyncio.sleep(0.01)
 

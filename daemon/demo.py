@@ -46,7 +46,7 @@ def run(pairs: int, rate: float, seconds: float | None, settings: Settings | Non
     with _exchange(symbols, rate / pairs) as urls:
         demo = _settings(base, folder, symbols, urls)
         _write_config(folder, symbols, urls)
-        view = LiveView(rate, seconds)
+        view = LiveView(seconds)
         kept = service.serve(demo, demo.pair_specs(), view.show)
     config = os.path.relpath(folder / "config.toml")
     sys.stdout.write(

@@ -22,6 +22,7 @@ from daemon.service import Service
 from daemon.table import PairRow
 
 REFRESH_S = 1.0
+WARM_UP_S = 30.0  # the given seconds begin when all pairs have trades, or after so long
 ARRIVALS = 4_096
 
 
@@ -64,32 +65,39 @@ class Subscriber:
 class LiveView:
     """Refresh the table every second; lines instead where the output is no terminal."""
 
-    def __init__(self, rate: float, seconds: float | None) -> None:
-        self._rate, self._seconds = rate, seconds
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began_s = 0.0
         self._ticks: dict[str, tuple[float, int]] = {}
         self._subscriber = Subscriber()
 
     async def show(self, service: Service) -> None:
         """Draw until cancelled, or for the given seconds."""
-        deadline = time.monotonic() + (self._seconds if self._seconds is not None else float("inf"))
+        self._began_s = time.monotonic() + WARM_UP_S
         listening = asyncio.create_task(self._subscriber.run(service.node.redis_url))
         try:
-            await self._draw(service, deadline)
+            await self._draw(service)
         finally:
             listening.cancel()
 
-    async def _draw(self, service: Service, deadline: float) -> None:
+    async def _draw(self, service: Service) -> None:
         console = Console()
         if not console.is_terminal:
-            while time.monotonic() < deadline:
+            while not self._is_over(service):
                 await asyncio.sleep(REFRESH_S)
                 sys.stdout.write("".join(table.line(row) + "\n" for row in self._rows(service)))
                 sys.stdout.flush()
             return
         with Live(console=console, auto_refresh=False) as live:
-            while time.monotonic() < deadline:
+            while not self._is_over(service):
                 live.update(table.render(self._rows(service), console.width), refresh=True)
                 await asyncio.sleep(REFRESH_S)
+
+    def _is_over(self, service: Service) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._began_s and all(report.get("ticks") for report in service.reports()):
+            self._began_s = now_s
+        return self._seconds is not None and now_s > self._began_s + self._seconds
 
     def _rows(self, service: Service) -> list[PairRow]:
         return [self._row(report) for report in service.reports()]

@@ -16,7 +16,7 @@ import structlog
 from actors.pair import PairActor
 from actors.signals import SignalSupervisor
 from actors.spec import PairSpec
-from daemon import logs
+from daemon import logs, orphans
 from daemon.ray_head import PAIR_RESOURCE, RayHead, attach, detach
 from daemon.settings import EMBEDDED, Settings
 from market.errors import MarketdError, Retryable
@@ -26,7 +26,7 @@ from storage.embedded_redis import EmbeddedRedis
 log = structlog.get_logger()
 PROBE_S = 1.0
 PROBE_TIMEOUT_S = 5.0
-SILENT_S = 20.0  # an actor that does not answer for so long is killed, so that Ray starts it again
+SILENT_S = 30.0  # an actor that lives and does not answer for so long is killed; Ray starts it again
 STOP_PAIRS_S = 35.0
 ASK_TIMEOUT_S = 3_600.0
 RECOVERY_S = 30.0  # a question waits so long for its pair to be back
@@ -48,6 +48,7 @@ class Watched:
     status: dict[str, Any] = field(default_factory=dict)
     seen_s: float = field(default_factory=time.monotonic)
     restarts: int = 0
+    probe: asyncio.Task[None] | None = None
 
     def saw(self, status: dict[str, Any]) -> None:
         if self.status and self.status["pid"] != status["pid"]:
@@ -87,13 +88,17 @@ class Node:
         self._create()
 
     async def watch(self) -> None:
-        """Keep everything up until cancelled."""
-        while True:
-            await asyncio.gather(*(self._probe(one) for one in self._all()))
-            self._revive_redis()
-            if self._head.poll() is not None:
-                self._revive_head()
-            await asyncio.sleep(PROBE_S)
+        """Keep everything up until cancelled; an actor that is slow to answer keeps no other waiting."""
+        try:
+            while True:
+                for one in self._all():
+                    self._probe(one)
+                self._revive_redis()
+                if self._head.poll() is not None:
+                    self._revive_head()
+                await asyncio.sleep(PROBE_S)
+        finally:
+            self._end_probes()
 
     async def stop(self) -> dict[str, int]:
         """Drain the pairs, then everything else; return the ticks kept by each pair that answered."""
@@ -155,16 +160,36 @@ class Node:
             name = f"pair:{spec.pair.key}"
             self.pairs.append(Watched(name, pair.options(name=name, **options).remote(spec, prepare)))
 
-    async def _probe(self, one: Watched) -> None:
+    def _probe(self, one: Watched) -> None:
+        if one.probe is not None:
+            if not one.probe.done():
+                return
+            one.probe.result()
+        one.probe = asyncio.create_task(self._look(one))
+
+    def _end_probes(self) -> None:
+        for one in self._all():
+            if one.probe is not None:
+                one.probe.cancel()
+
+    async def _look(self, one: Watched) -> None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 one.saw(await _get(one.handle.status))
-        except (TimeoutError, MarketdError) as error:
-            silent_s = time.monotonic() - one.seen_s
-            log.warning("actor_silent", actor=one.name, silent_s=round(silent_s, 1), error=str(error))
-            if silent_s > SILENT_S and "pid" in one.status:
-                _kill(one.status["pid"])
-                one.seen_s = time.monotonic()
+        except TimeoutError:
+            self._suspect(one)
+        except MarketdError as error:
+            log.info("actor_away", actor=one.name, error=str(error))
+
+    def _suspect(self, one: Watched) -> None:
+        """Kill an actor that hangs, once it has said nothing for too long."""
+        silent_s = time.monotonic() - one.seen_s
+        if not one.status or silent_s < SILENT_S:
+            return
+        log.error("actor_hangs", actor=one.name, silent_s=round(silent_s, 1))
+        if one.status["pid"] in orphans.find(self._settings.run_dir):  # else the number is another's by now
+            _kill(one.status["pid"])
+        one.seen_s = time.monotonic()
 
     def _revive_redis(self) -> None:
         if self._redis is not None and not self._redis.alive():
@@ -176,6 +201,7 @@ class Node:
         """Begin anew with a head whose processes died, and every actor with it."""
         self.head_restarts += 1
         log.error("ray_died", restarts=self.head_restarts)
+        self._end_probes()
         detach()
         self._head.stop()
         self._head.start()

@@ -43,13 +43,18 @@ _SETTINGS = {
     "RAY_START_HOOK": ray_hook.PATH,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_debug_dump_period_milliseconds": "0",
+    "RAY_enable_metrics_collection": "1",
     "RAY_event_stats": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
     "RAY_preload_python_modules": "daemon.ray_worker",
-    "RAY_task_events_max_num_task_in_gcs": "2000",
+    "RAY_task_events_report_interval_ms": "0",  # else leaving a head that died takes 5 s more
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "131072",
+}
+_DRIVER = {
+    "RAY_enable_metrics_collection": "0",  # else leaving a head that died takes 10 s
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "60",  # then Ray ends the process: we have left long before
 }
 
 
@@ -196,7 +201,7 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
     driver's working folder first on its workers' path, and takes SIGTERM: both stay ours.
     """
     reach(address)
-    os.environ.update(environment)
+    os.environ.update({**environment, **_DRIVER})
     import ray  # noqa: PLC0415  half a second, and it must see the environment
 
     # What Ray's listener tells of dead processes goes to stdout, amid our own output; its logs have it too.

@@ -67,6 +67,10 @@ class Exchange:
         symbols = self._get("/sim/stats")["symbols"]
         return {symbol: int(one["last_id"]) for symbol, one in symbols.items()}
 
+    def faults(self) -> dict[str, int]:
+        """Say how often each kind has really happened."""
+        return dict(self._get("/sim/stats")["faults"])
+
     def fault(self, kind: str, **fields: Any) -> None:
         body = json.dumps({"kind": kind, **fields}).encode()
         with urllib.request.urlopen(self.urls["rest_url"] + "/sim/fault", body) as answer:  # noqa: S310 - loopback
@@ -155,14 +159,19 @@ class Daemon:
         """Every pair's report by its symbol."""
         return {one["pair"].rpartition(":")[2]: one for one in (await self.status()).get("pairs", [])}
 
-    async def streaming(self, *, not_pids: frozenset[int] = frozenset(), timeout_s: float = 60.0) -> float:
-        """Wait until every pair streams, none in a process of `not_pids`; return the seconds it took."""
+    async def streaming(
+        self, *symbols: str, not_pids: frozenset[int] = frozenset(), timeout_s: float = 60.0
+    ) -> float:
+        """Wait until pairs (default: all) stream, none in one of `not_pids`; return the seconds it took."""
+        wanted = symbols or self.symbols
 
-        async def all_stream() -> bool:
+        async def all_stream() -> object:
             pairs = await self.pairs()
-            return len(pairs) == len(self.symbols) and all(
-                one["state"] == "streaming" and one["ticks"] and one["pid"] not in not_pids
-                for one in pairs.values()
+            return pairs and all(
+                pairs[symbol]["state"] == "streaming"
+                and pairs[symbol]["ticks"]
+                and pairs[symbol]["pid"] not in not_pids
+                for symbol in wanted
             )
 
         began_s = time.monotonic()
