@@ -29,9 +29,9 @@ from market.inputs import (
 )
 from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows
 from market.ticks import EMPTY, Ticks, in_order
-from market.times import DAY_NS, rfc3339
+from market.times import NS_PER_S, rfc3339
 
-SILENCE_NS = DAY_NS  # of bars that are closed in one go
+SILENCE_BARS = 1_000  # of the shortest timeframe, closed in one go
 
 
 @dataclass(slots=True)
@@ -69,11 +69,14 @@ class PairCore:
         return int(ticks["ts_ns"].min()) < self._state.folds.closed_ns
 
     def silence_before(self, record: Sequence[Input]) -> Iterator[Clock]:
-        """Yield clocks that cross a long silence before a record's ticks, none of which makes many rows."""
-        ticks = record[-1].ticks if isinstance(record[-1], TickBatch) else EMPTY
-        if self._state.folds.closed_ns >= 0 and len(ticks):
-            start_ns, end_ns = self._state.ledger.watermark_ns, int(ticks["ts_ns"].min())
-            yield from map(Clock, range(start_ns + SILENCE_NS, end_ns, SILENCE_NS))
+        """Yield clocks that cross a long silence before a record, none of which closes many bars."""
+        last = record[-1]
+        end_ns = int(last.ticks["ts_ns"].min()) if isinstance(last, TickBatch) else 0
+        if isinstance(last, Clock):
+            end_ns = last.ts_ns
+        if self._state.folds.closed_ns >= 0:
+            step_ns = SILENCE_BARS * min(self.timeframes_s) * NS_PER_S
+            yield from map(Clock, range(self._state.ledger.watermark_ns + step_ns, end_ns, step_ns))
 
     def handle(self, number: int, inputs: Sequence[Input]) -> Effects:
         """Fold journal record `number`; the numbers must rise by one."""

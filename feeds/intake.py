@@ -30,13 +30,14 @@ class VenueClock:
     """
 
     def __init__(self) -> None:
-        self._behind_ns = 0
+        self._behind_ns: int | None = None
 
     def saw(self, venue_ns: int, received_ns: int) -> None:
         self._behind_ns = max(0, received_ns - venue_ns)
 
     def at(self, now_ns: int) -> int:
-        return now_ns - self._behind_ns
+        """Return 0 before the first message: a venue that replays the past lives years behind this host."""
+        return 0 if self._behind_ns is None else now_ns - self._behind_ns
 
 
 class Intake:

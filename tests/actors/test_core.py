@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import state
-from actors.core import SILENCE_NS, PairCore, records
+from actors.core import SILENCE_BARS, PairCore, records
 from actors.history import Rewind
 from market.events import Event
 from market.inputs import (
@@ -32,7 +32,7 @@ from market.inputs import (
 )
 from market.rows import Candle, GapRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows, timeframe_text
 from market.ticks import TICK, Ticks
-from market.times import DAY_NS, NS_PER_S, rfc3339
+from market.times import NS_PER_S, rfc3339
 from tests.analytics.worlds import (
     MINUTE_NS,
     reference_candles,
@@ -453,12 +453,15 @@ def test_events_come_in_the_order_of_time_narrow_bars_first() -> None:
 def test_a_long_silence_is_crossed_in_steps() -> None:
     life = Life()
     life.take(TickBatch(at(5)))
-    record: list[Input] = [TickBatch(at(3 * 86_400 + 10))]
-    clocks = list(life.core.silence_before(record))
-    assert [c.ts_ns - HOUR_NS for c in clocks] == [SILENCE_NS * k + 5 * NS_PER_S for k in (1, 2, 3)]
+    step_ns = SILENCE_BARS * MINUTE_NS
+    record: list[Input] = [TickBatch(at(3.5 * SILENCE_BARS * 60))]
+    for last in (record, [Clock(HOUR_NS + step_ns * 7 // 2)]):
+        clocks = list(life.core.silence_before(last))
+        assert [c.ts_ns - HOUR_NS for c in clocks] == [step_ns * k + 5 * NS_PER_S for k in (1, 2, 3)]
     life.take(*clocks, *record)
-    assert len(life.candles(60)) == 3 * 1_440
-    assert list(life.core.silence_before([Clock(HOUR_NS + 9 * DAY_NS)])) == []
+    assert len(life.candles(60)) == 3.5 * SILENCE_BARS
+    assert list(life.core.silence_before(record)) == []
+    assert list(life.core.silence_before([Began(1)])) == []
 
 
 def test_who_received_what_closed_a_bar() -> None:

@@ -1,0 +1,405 @@
+"""A whole pair, from the venue's frames to its file: faults, full disks, stops, replays."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.engine import Engine
+from actors.hot_writer import HotWriter
+from actors.pair import PairService
+from actors.recovery import PairFiles, open_pair
+from actors.spec import PairSpec, ReplaySource
+from feeds.sim.exchange import SimExchange
+from feeds.sim.faults import Lose, Malformed, RestStatus, Silence, Skip
+from market.inputs import Input, TickBatch
+from market.times import NS_PER_S
+from tests.actors.pair_support import PAIR, QUICK, Tables, candles, events, spec, tables
+from tests.analytics.worlds import reference_candles, same_candles
+from tests.feeds.sim_support import get, manual_sim
+from tests.recordings import HERE, trades
+from tests.support import eventually
+
+BTC = PAIR.symbol
+PAST = 20
+RECORDED = HERE / "binance_spot_btcusdt_20260216.csv.gz"
+
+
+@asynccontextmanager
+async def working(pair: PairSpec) -> AsyncIterator[PairService]:
+    service = PairService(pair)
+    running = asyncio.create_task(service.run())
+    try:
+        yield service
+    finally:
+        await asyncio.wait_for(service.stop(), 30)
+        await running
+
+
+@asynccontextmanager
+async def trading(folder: Path) -> AsyncIterator[tuple[SimExchange, PairService]]:
+    """Let a pair work on an exchange that has seen PAST trades."""
+    async with manual_sim() as sim:
+        await sim.emit(PAST)
+        async with working(spec(folder, sim.ws_url, sim.rest_url)) as service:
+            await eventually(lambda: service.status().get("state") == "streaming")
+            yield sim, service
+
+
+async def emit(sim: SimExchange, count: int) -> None:
+    for start in range(0, count, 7):
+        await sim.emit(min(7, count - start))
+        await asyncio.sleep(0.003)
+
+
+def has_all(sim: SimExchange, service: PairService, lost: int = 0) -> bool:
+    status = service.status()
+    last_id = sim.listings[BTC].last_id
+    return status.get("ticks") == last_id - PAST - lost and not status["gaps_open"]
+
+
+async def assert_stored(sim: SimExchange, read: Tables, lost: range = range(0)) -> None:
+    """Compare the ticks with what the venue says it traded."""
+    rows = await get(sim, "/sim/trades", symbol=BTC, fromId=PAST + 1, limit=10_000)
+    expected = [
+        (
+            r["time"] * 1_000_000,
+            float(r["price"]),
+            float(r["qty"]),
+            "SELL" if r["isBuyerMaker"] else "BUY",
+            str(r["id"]),
+        )
+        for r in rows
+        if r["id"] not in lost
+    ]
+    assert sorted((row[1:6] for row in read["ticks"]), key=lambda row: int(row[4])) == expected
+    assert [row[0] for row in read["ticks"]] == list(range(1, len(expected) + 1))
+    assert [row[0] for row in read["events"]] == list(range(1, len(read["events"]) + 1))
+
+
+async def test_everything_that_goes_wrong_is_in_the_record(tmp_path: Path) -> None:
+    async with trading(tmp_path) as (sim, service):
+        sim.inject(Skip(BTC, 40, 44))
+        sim.inject(Lose(BTC, 60, 62))
+        sim.inject(Malformed(BTC, "negative", at_id=80))
+        await emit(sim, 100)
+        await eventually(lambda: has_all(sim, service, lost=3))
+        sim.inject(Silence(seconds=3.0))
+        busy = asyncio.create_task(emit(sim, 100_000))
+        await eventually(lambda: service.status()["state"] == "stale")
+        await eventually(lambda: service.status()["state"] == "streaming")
+        busy.cancel()
+        await eventually(lambda: has_all(sim, service, lost=3))
+        read = await read_through(service, tmp_path)
+        await assert_stored(sim, read, lost=range(60, 63))
+    assert [(row[1], row[2], row[6], row[8]) for row in read["data_gaps"]][:2] == [
+        (40, 44, "FILLED", 5),
+        (60, 62, "UNFILLABLE", 0),
+    ]
+    assert len(read["rejected"]) == 1
+    assert b'"p":"-1"' in read["rejected"][0][2]
+    told = [name for _, _, name, _ in events(read) if "CANDLE" not in name and name != "ORDER_FLOW"]
+    assert told[:4] == ["DATA_GAP", "DATA_GAP_FILLED", "DATA_GAP", "DATA_GAP"]
+    assert [name for name in told if "FEED" in name] == ["FEED_STALE", "FEED_RECOVERED"]
+    assert read["quotes"]
+
+
+async def test_a_query_sees_what_was_announced_and_the_open_bar(tmp_path: Path) -> None:
+    async with trading(tmp_path / "pair") as (sim, service):
+        await emit(sim, 100)
+        await eventually(lambda: has_all(sim, service))
+        out = tmp_path / "out.csv"
+        await service.query("SELECT count(*) AS n, max(seq) AS last FROM ticks", "csv", out)
+        assert out.read_text() == "n,last\n100,100\n"
+        await service.query("SELECT count(*) AS n FROM candles_1m WHERE NOT is_complete", "csv", out)
+        assert out.read_text() == "n\n1\n"
+        assert all(claim.ok for claim in await service.prove())
+
+
+async def test_stop_stores_what_was_received_and_lets_go(tmp_path: Path) -> None:
+    async with trading(tmp_path) as (sim, service):
+        sim.inject(RestStatus(502, count=100))
+        sim.inject(Skip(BTC, 40, 44))
+        await emit(sim, 50)
+        await eventually(lambda: service.status()["holes"])
+        await eventually(lambda: sim.stats["frames"] >= 45)
+        kept = await service.stop()
+        assert kept == 45
+    files = open_pair(tmp_path, PAIR, QUICK)
+    assert [(gap.first_id, gap.last_id) for gap in files.core.state.ledger.gaps] == [(40, 44)]
+    files.close()
+    assert len(tables(tmp_path)["ticks"]) == 45
+
+
+async def test_stop_while_it_recovers(tmp_path: Path) -> None:
+    async with manual_sim() as sim:
+        service = PairService(spec(tmp_path, sim.ws_url, sim.rest_url))
+        running = asyncio.create_task(service.run())
+        await asyncio.sleep(0)
+        assert service.status()["state"] == "recovering"
+        assert await asyncio.wait_for(service.stop(), 20) == 0
+        await asyncio.wait_for(running, 5)
+    open_pair(tmp_path, PAIR, QUICK).close()
+
+
+async def test_a_broken_hot_file_is_recovered_from_while_the_venue_goes_on(tmp_path: Path) -> None:
+    async with trading(tmp_path) as (sim, service):
+        await emit(sim, 50)
+        await eventually(lambda: has_all(sim, service))
+        before = service.engine
+        assert before is not None
+        before._files.hot.connection.cursor().execute("ALTER TABLE ticks RENAME TO elsewhere").close()
+        await emit(sim, 50)
+        await eventually(lambda: service.engine not in {None, before}, timeout_s=20)
+        await eventually(lambda: has_all(sim, service))
+        assert service.status()["error"] == ""
+        await assert_stored(sim, await read_through(service, tmp_path))
+
+
+async def read_through(service: PairService, folder: Path) -> Tables:
+    await service.stop()
+    return tables(folder)
+
+
+class FeedThatDies:
+    """Gives a few ticks and then ends with an error, as only a fault of ours would."""
+
+    finished = False
+
+    def __init__(self, ticks: list[Input]) -> None:
+        self._ticks = ticks
+
+    async def run(self) -> None:
+        await asyncio.sleep(0.2)
+        raise ZeroDivisionError("a fault nobody foresaw")
+
+    async def wait(self, timeout_s: float) -> None:
+        await asyncio.sleep(min(timeout_s, 0.01))
+
+    def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]:  # noqa: ARG002 - the seam's shape
+        taken, self._ticks = self._ticks, []
+        return taken
+
+    def drain(self, now_ns: int) -> list[Input]:  # noqa: ARG002 - the seam's shape
+        return []
+
+    def status(self) -> dict[str, object]:
+        return {}
+
+
+def by_hand(folder: Path, feed: FeedThatDies) -> tuple[Engine, HotWriter, PairFiles]:
+    files = open_pair(folder, PAIR, QUICK)
+    writer = HotWriter(files.hot, folder / "trading.duckdb.wal")
+    return Engine(spec(folder), files, writer, feed, None), writer, files
+
+
+async def test_a_feed_that_dies_ends_the_engine_with_its_reason(tmp_path: Path) -> None:
+    engine, writer, files = by_hand(tmp_path, FeedThatDies([TickBatch(trades(RECORDED)[:10])]))
+    with pytest.raises(ZeroDivisionError, match="nobody foresaw"):
+        await asyncio.wait_for(engine.run(), 10)
+    await asyncio.wait_for(writer.close(), 10)
+    files.close()
+    files = open_pair(tmp_path, PAIR, QUICK)
+    assert (files.core.state.ledger.next_seq, files.hot.last_tick_seq()) == (11, 10)
+    files.close()
+
+
+async def test_a_write_that_failed_for_good_is_raised_and_nothing_is_written_after_it(tmp_path: Path) -> None:
+    feed = FeedThatDies([])
+    engine, writer, files = by_hand(tmp_path, feed)
+    await engine._commit([TickBatch(trades(RECORDED)[:10])])
+    cursor = files.hot.connection.cursor()
+    cursor.execute("ALTER TABLE ticks RENAME TO elsewhere")
+    writer.start()
+    with pytest.raises(Exception, match="ticks"):
+        await writer.flush()
+    cursor.execute("ALTER TABLE elsewhere RENAME TO ticks")
+    cursor.close()
+    await engine._commit([TickBatch(trades(RECORDED)[10:20])])
+    with pytest.raises(Exception, match="ticks"):
+        writer.start()
+    await writer.close()
+    files.close()
+    files = open_pair(tmp_path, PAIR, QUICK)
+    assert files.hot.last_tick_seq() == 20
+    files.close()
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4_096)) == 4_096:
+                pass
+        except OSError:
+            return ballast
+    return ballast
+
+
+async def test_a_full_disk_blocks_loudly_and_goes_on_by_itself(small_disk: Path) -> None:
+    async with trading(small_disk / "pair") as (sim, service):
+        await emit(sim, 50)
+        await eventually(lambda: has_all(sim, service))
+        ballast = fill(small_disk)
+        await emit(sim, 3_000)
+        await eventually(lambda: "No space left" in service.status()["blocked"])
+        await emit(sim, 100)
+        ballast.unlink()
+        await eventually(lambda: has_all(sim, service), timeout_s=20)
+        await eventually(lambda: not service.status()["blocked"])
+        assert service.status()["gaps"] == 0
+        await assert_stored(sim, await read_through(service, small_disk / "pair"))
+
+
+async def test_stop_does_not_wait_for_a_full_disk(small_disk: Path) -> None:
+    folder = small_disk / "pair"
+    async with trading(folder) as (sim, service):
+        await emit(sim, 50)
+        await eventually(lambda: has_all(sim, service))
+        ballast = fill(small_disk)
+        await emit(sim, 3_000)
+        await eventually(lambda: "No space left" in service.status()["blocked"])
+        began = time.monotonic()
+        await asyncio.wait_for(service.stop(), 15)
+        assert time.monotonic() - began < 10
+        ballast.unlink()
+        async with working(spec(folder, sim.ws_url, sim.rest_url)) as again:
+            await eventually(lambda: has_all(sim, again), timeout_s=20)
+        await assert_stored(sim, tables(folder))
+
+
+# Replays
+
+
+def replaying(folder: Path, *files: Path, speed: float = 0.0) -> PairSpec:
+    engine = replace(QUICK, timeframes_s=(60, 300))
+    return PairSpec(PAIR, PAIR.key, folder, ReplaySource(files, speed), engine)
+
+
+async def replay(folder: Path, *files: Path) -> Tables:
+    async with working(replaying(folder, *files)) as service:
+        await eventually(lambda: service.status().get("finished"), timeout_s=30)
+    return tables(folder)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[dict[str, Any]]:
+    with gzip.open(RECORDED, "rt") as lines:
+        return list(csv.DictReader(lines))
+
+
+async def test_a_replay_equals_its_file(tmp_path: Path) -> None:
+    read, seen = await replay(tmp_path, RECORDED), trades(RECORDED)
+    assert [(row[1], row[2], row[3], row[5], row[6]) for row in read["ticks"]] == [
+        (ts, price, size, str(i), ts) for i, ts, price, size, _, _ in seen.tolist()
+    ]
+    until_ns = int(seen["ts_ns"].max())
+    assert same_candles(candles(read, 60), reference_candles(seen, 60 * NS_PER_S, until_ns))
+    assert not read["data_gaps"]
+    assert not read["rejected"]
+
+
+async def test_a_replay_in_parts_in_any_order_and_twice(
+    tmp_path: Path, recorded: list[dict[str, Any]]
+) -> None:
+    parts = [
+        write(tmp_path / "part1.csv", recorded[:3_000]),
+        write(tmp_path / "part10.csv", recorded[6_000:9_000]),
+        write(tmp_path / "part2.csv", recorded[2_900:6_000]),
+    ]
+    first = await replay(tmp_path / "pair", *parts)
+    assert [row[5] for row in first["ticks"]] == [row["trade_id"] for row in recorded[:9_000]]
+    assert not first["data_gaps"]
+    again = await replay(tmp_path / "pair", *parts)
+    assert again["ticks"] == first["ticks"]
+    assert again["candles_1m"] == first["candles_1m"]
+
+
+async def test_a_hole_and_bad_rows_of_a_file_are_named(
+    tmp_path: Path, recorded: list[dict[str, Any]]
+) -> None:
+    rows = [dict(row) for row in recorded[:2_000] if not 500 <= recorded.index(row) < 510]
+    rows[700]["price"] = "-1"
+    rows[800]["price"] = "dear"
+    rows[900]["ts_event_ns"] = "12"
+    rows[1_000]["trade_id"] = "none"
+    rows[1_100]["size"] = "inf"
+    bad = [700, 800, 900, 1_000, 1_100]
+    read = await replay(tmp_path / "pair", write(tmp_path / "trades.csv", rows))
+    good = [row for k, row in enumerate(rows) if k not in bad]
+    assert [row[5] for row in read["ticks"]] == [row["trade_id"] for row in good]
+    first = int(recorded[0]["trade_id"])
+    missing = [(500, 509), *((k + 10, k + 10) for k in bad)]
+    assert [(row[1] - first, row[2] - first, row[6], row[8]) for row in read["data_gaps"]] == [
+        (a, b, "UNFILLABLE", 0) for a, b in missing
+    ]
+    assert len(read["rejected"]) == len(bad)
+    assert any(b"dear" in row[2] for row in read["rejected"])
+
+
+async def test_a_replay_at_a_pace_takes_its_time(tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
+    file = write(tmp_path / "trades.csv", recorded[:500])
+    span_s = (int(recorded[499]["ts_event_ns"]) - int(recorded[0]["ts_event_ns"])) / NS_PER_S
+    async with working(replaying(tmp_path / "pair", file, speed=span_s / 1.0)) as service:
+        await eventually(lambda: service.engine)
+        began = time.monotonic()
+        await eventually(lambda: service.status().get("finished"), timeout_s=30)
+        assert 0.8 < time.monotonic() - began < 10
+    assert len(tables(tmp_path / "pair")["ticks"]) == 500
+
+
+async def test_a_long_silence_in_a_replay_is_crossed_in_bounded_steps(
+    tmp_path: Path, recorded: list[dict[str, Any]]
+) -> None:
+    rows = [dict(row) for row in recorded[:20]]
+    for row in rows[10:]:
+        row["ts_event_ns"] = str(int(row["ts_event_ns"]) + 5 * 86_400 * NS_PER_S)
+    read = await replay(tmp_path / "pair", write(tmp_path / "trades.csv", rows))
+    assert len(read["candles_1m"]) == 5 * 1_440
+    assert np.all([row[9] == 0 for row in read["candles_1m"][1:]])
+
+
+async def test_a_file_that_is_no_trade_file_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "trades.csv").write_text("a,b\n1,2\n")
+    async with working(replaying(tmp_path / "pair", tmp_path / "trades.csv")) as service:
+        await eventually(lambda: service.failure, timeout_s=20)
+        assert "trades.csv" in service.failure
+        assert "trade_id" in service.failure
+        assert "\n" not in service.failure
