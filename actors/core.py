@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from actors.folds import Bar, Folds
-from actors.history import History, replayed
+from actors.history import History, Rewind, joined, late_since, replayed
 from actors.payloads import payload
 from actors.state import MAX_REVISIONS, CoreState, Gap, dump, load
 from market.events import Event
@@ -130,7 +130,8 @@ class PairCore:
         if added := folds.set_timeframes(timeframes_s):
             new = Folds.new(added)
             rewind = self._history.before(self._state.ledger.position + 1, 0)
-            for bar in _fold(new, replayed(rewind.batches), self._state.ledger.watermark_ns).values():
+            bars = [bar for (ticks,) in replayed(rewind, late_since(rewind)) for bar in new.step(ticks)]
+            for bar in bars + new.advance(self._state.ledger.watermark_ns):
                 if isinstance(bar.row, Candle):
                     out.rows.replace(bar.table, bar.row)
             folds.adopt(new)
@@ -169,36 +170,50 @@ class PairCore:
             self._announce(bar.closing, bar.end_ns, bar.payload, _received(cause, bar.end_ns))
 
     def _restate(self, ticks: Ticks, newest_ns: int) -> None:
-        """Go back before `ticks`, fold again with them, and write what differs."""
+        """Go back before `ticks`, fold again without and with them, and write what differs."""
         ledger = self._state.ledger
-        oldest_ns = int(ticks["ts_ns"].min())
-        folds, batches = self._rewound(oldest_ns)
-        before = _fold(folds, replayed(batches), ledger.watermark_ns)
+        rewind, late = self._rewound(int(ticks["ts_ns"].min()))
+        old, new = self._folds_of(rewind), self._folds_of(rewind)
+        before, after = list[Bar](), list[Bar]()
+        for without, within in replayed(rewind, late, in_order(joined([late, ticks]))):
+            before += old.step(without)
+            after += new.step(within)
+        before += old.advance(ledger.watermark_ns)
         ledger.watermark_ns = max(ledger.watermark_ns, newest_ns)
-        folds, batches = self._rewound(oldest_ns)
-        after = _fold(folds, replayed(batches, ticks), ledger.watermark_ns)
-        self._state.folds = folds
-        for key, bar in after.items():
-            if key not in before:
+        after += new.advance(ledger.watermark_ns)
+        self._state.folds = new
+        told = {bar.key: bar for bar in before}
+        for bar in after:
+            if bar.key not in told:
                 self._out.rows.insert(bar.table, bar.row)
                 self._announce(bar.closing, bar.end_ns, bar.payload)
-            elif not _same(before[key].row, bar.row):
-                self._revise(key, bar)
+            elif not _same(told[bar.key].row, bar.row):
+                self._revise(bar)
 
-    def _rewound(self, ts_ns: int) -> tuple[Folds, Callable[[], Iterable[TickBatch]]]:
-        """Return the folds as they were before `ts_ns`, and the ticks since."""
-        rewind = self._history.before(self._state.ledger.position + 1, ts_ns)
+    def _rewound(self, ts_ns: int) -> tuple[Rewind, Ticks]:
+        """Find a state from which bars since `ts_ns` can be folded anew, and what came late after it."""
+        while True:
+            rewind = self._history.before(self._state.ledger.position + 1, ts_ns)
+            if rewind.closed_ns >= 0 and load(rewind.state).folds.set_timeframes(self.timeframes_s):
+                ts_ns = 0  # a timeframe was added later: only the beginning has it
+                continue
+            late = late_since(rewind)
+            if not len(late) or int(late["ts_ns"][0]) >= rewind.closed_ns:
+                return rewind, late
+            ts_ns = int(late["ts_ns"][0])
+
+    def _folds_of(self, rewind: Rewind) -> Folds:
+        if rewind.closed_ns < 0:
+            return Folds.new(self.timeframes_s)
         folds = load(rewind.state).folds
-        if folds.set_timeframes(self.timeframes_s):  # one is missing there: it was added later
-            rewind = self._history.before(self._state.ledger.position + 1, 0)
-            folds = Folds.new(self.timeframes_s)
-        return folds, rewind.batches
+        folds.set_timeframes(self.timeframes_s)
+        return folds
 
-    def _revise(self, key: str, bar: Bar) -> None:
+    def _revise(self, bar: Bar) -> None:
         if isinstance(bar.row, Candle):
             revisions = self._state.ledger.revisions
-            revision = revisions.pop(key, 0) + 1
-            revisions[key] = revision
+            revision = revisions.pop(bar.key, 0) + 1
+            revisions[bar.key] = revision
             while len(revisions) > MAX_REVISIONS:
                 del revisions[next(iter(revisions))]
             bar = bar.revised(revision)
@@ -284,13 +299,6 @@ def records(inputs: Sequence[Input]) -> Iterator[list[Input]]:
             record = []
     if record:
         yield record
-
-
-def _fold(folds: Folds, chunks: Iterable[Ticks], watermark_ns: int) -> dict[str, Bar]:
-    """Run the folds over all the ticks; return the closed bars by table and time."""
-    bars = [bar for ticks in chunks for bar in folds.step(ticks)]
-    bars += folds.advance(watermark_ns)
-    return {f"{bar.table}:{bar.row.ts_ns}": bar for bar in bars}
 
 
 def _same(a: Candle | OrderFlow, b: Candle | OrderFlow) -> bool:

@@ -27,6 +27,10 @@ class Bar:
     timeframe: str = ""
 
     @property
+    def key(self) -> str:
+        return f"{self.table}:{self.row.ts_ns}"
+
+    @property
     def payload(self) -> bytes:
         return payload(self.row, timeframe=self.timeframe) if self.timeframe else payload(self.row)
 

@@ -8,15 +8,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from market.inputs import TickBatch
-from market.ticks import EMPTY, Ticks, in_order
+from market.ticks import TICK, Ticks, in_order
 
 CHUNK_TICKS = 16_384
 
 
 class Rewind(NamedTuple):
-    """A core's state, and every tick batch journaled between it and now."""
+    """A core's state, the end of its last closed bar, and every tick batch journaled between it and now."""
 
     state: bytes
+    closed_ns: int
     batches: Callable[[], Iterable[TickBatch]]
 
 
@@ -26,33 +27,43 @@ class History(Protocol):
         ...
 
 
-def replayed(batches: Callable[[], Iterable[TickBatch]], extra: Ticks = EMPTY) -> Iterator[Ticks]:
-    """Yield the ticks in large chunks that no fold finds late: those that came late stand where they belong.
+def joined(parts: Iterable[Ticks]) -> Ticks:
+    """Concatenate; numpy's own way compares the fields of every array with those of the next."""
+    return np.frombuffer(b"".join(part.data for part in parts), TICK)
 
-    Reads the batches twice, so that only the late ticks (`extra` among them) and a chunk are held in memory.
+
+def late_since(rewind: Rewind) -> Ticks:
+    """Collect, in order, the ticks that came after younger ones."""
+    return in_order(joined([late for late, _ in _parted(rewind)]))
+
+
+def replayed(rewind: Rewind, *lates: Ticks) -> Iterator[tuple[Ticks, ...]]:
+    """Yield the ticks in large chunks that no fold finds late, once for each of `lates`.
+
+    Those are the ticks that came late, in order; each is put where it belongs. They and a chunk are held in
+    memory, no more.
     """
-    late = in_order(np.concatenate([extra, *(early for early, _ in _parted(batches()))]))
-    for chunk in _gathered(rest for _, rest in _parted(batches())):
-        reached = int(np.searchsorted(late["ts_ns"], chunk["ts_ns"].max(), side="right"))
-        before, late = late[:reached], late[reached:]
-        yield in_order(np.concatenate([before, chunk])) if reached else chunk
-    if len(late):
-        yield late
+    left = lates
+    for _, chunk in _parted(rewind):
+        if len(chunk):
+            reached = [np.searchsorted(late["ts_ns"], chunk["ts_ns"][-1], side="right") for late in left]
+            due = zip(left, reached, strict=True)
+            yield tuple(in_order(joined([late[:n], chunk])) if n else chunk for late, n in due)
+            left = tuple(late[n:] for late, n in zip(left, reached, strict=True))
+    yield left
 
 
-def _parted(batches: Iterable[TickBatch]) -> Iterator[tuple[Ticks, Ticks]]:
-    """Part each batch into ticks older than some before it, and the rest."""
-    newest_ns = 0
-    for batch in batches:
-        ts_ns = batch.ticks["ts_ns"]
-        if int(ts_ns.min()) >= newest_ns:
-            yield EMPTY, batch.ticks
-        else:
-            yield batch.ticks[ts_ns < newest_ns], batch.ticks[ts_ns >= newest_ns]
-        newest_ns = max(newest_ns, int(ts_ns.max()))
+def _parted(rewind: Rewind) -> Iterator[tuple[Ticks, Ticks]]:
+    """Part the ticks, chunk by chunk, into those older than some before them, and the rest, in order."""
+    newest_ns = rewind.closed_ns
+    for ticks in _chunks(batch.ticks for batch in rewind.batches()):
+        reached = np.maximum(np.maximum.accumulate(ticks["ts_ns"]), newest_ns)
+        late = ticks["ts_ns"] < reached
+        newest_ns = int(reached[-1])
+        yield (ticks[late], ticks[~late]) if late.any() else (ticks[:0], ticks)
 
 
-def _gathered(parts: Iterable[Ticks]) -> Iterator[Ticks]:
+def _chunks(parts: Iterable[Ticks]) -> Iterator[Ticks]:
     """Join small arrays: a fold costs the same for 1 and for 1,000 ticks."""
     gathered: list[Ticks] = []
     count = 0
@@ -60,7 +71,7 @@ def _gathered(parts: Iterable[Ticks]) -> Iterator[Ticks]:
         gathered.append(ticks)
         count += len(ticks)
         if count >= CHUNK_TICKS:
-            yield np.concatenate(gathered)
+            yield joined(gathered)
             gathered, count = [], 0
     if count:
-        yield np.concatenate(gathered)
+        yield joined(gathered)

@@ -49,7 +49,7 @@ class _History:
 
     def before(self, number: int, ts_ns: int) -> Rewind:
         head, chain = self._journal.before(number, ts_ns)
-        return Rewind(head, lambda: batches(chain, number))
+        return Rewind(head.state, head.closed_ns, lambda: batches(chain, number))
 
 
 def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
@@ -113,9 +113,10 @@ def _not_ahead(hot: HotFile, journal: Journal, path: Path) -> HotFile:
     if hot.position <= journal.number:
         return hot
     hot.close()
-    if journal.is_new:
-        raise Fatal(f"{path}: its journal is missing; restore it, or move the file away to begin anew")
-    raise Damaged(f"{path}: stands for record {hot.position}, the journal ends at {journal.number}")
+    told = f"{path}: stands for record {hot.position}, the journal ends at {journal.number}"
+    if journal.is_new or journal.synced:  # synced records do not vanish: nothing may be made of this damage
+        raise Fatal(f"{told}; restore the journal, or move the pair's folder away to begin anew")
+    raise Damaged(told)
 
 
 def _start(folder: Path, chain: list[Segment], position: int, pair: Pair, engine: EngineSpec) -> PairCore:

@@ -8,7 +8,6 @@ renamed), so only the last one can have a torn tail.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from storage import codec
 
 MAGIC = b"MDJRNL\x00\x01"
 MAX_RECORD_BYTES = 256 * 1024 * 1024
+BUFFER_BYTES = 256 * 1024
 _FRAME = struct.Struct("<II")
 _NUMBER = struct.Struct("<Q")
 _HEAD = struct.Struct("<Qq")
@@ -57,23 +57,23 @@ class Segment:
     def head(self) -> Head:
         for payload, _ in _payloads(self.path):
             number, closed_ns = _HEAD.unpack_from(payload)
-            return Head(number, closed_ns, bytes(payload[_HEAD.size :]))
+            return Head(number, closed_ns, payload[_HEAD.size :])
         raise JournalDamaged(f"{self.path}: its head is damaged")
 
     def records(self) -> Iterator[Record]:
         """Yield the whole records; stop at the first that is torn."""
         for index, (payload, _) in enumerate(_payloads(self.path)):
             if index:
-                yield Record(_NUMBER.unpack_from(payload)[0], codec.decode(payload[_NUMBER.size :]))
+                body = memoryview(payload)[_NUMBER.size :]
+                yield Record(_NUMBER.unpack_from(payload)[0], codec.decode(body))
 
-    def holds(self, number: int) -> bool:
-        """Tell whether a record of this number is whole anywhere in the file."""
+    def holds_after(self, offset: int, number: int) -> bool:
+        """Tell whether a record numbered above `number` is whole anywhere behind `offset`."""
         data = self.path.read_bytes()
-        sought, at = _NUMBER.pack(number), 0
-        while (at := data.find(sought, at + 1)) >= 0:
-            if at >= _FRAME.size:
+        for at in range(offset + _FRAME.size, len(data) - _NUMBER.size + 1):
+            if number < _NUMBER.unpack_from(data, at)[0] <= number + len(data):
                 length, check = _FRAME.unpack_from(data, at - _FRAME.size)
-                if length >= _NUMBER.size and crc32(data[at : at + length]) == check:
+                if _NUMBER.size <= length <= len(data) - at and crc32(data[at : at + length]) == check:
                     return True
         return False
 
@@ -85,25 +85,21 @@ class Segment:
         return end
 
 
-def _payloads(path: Path) -> Iterator[tuple[memoryview, int]]:
+def _payloads(path: Path) -> Iterator[tuple[bytes, int]]:
     """Yield (payload, end offset) of each whole record."""
-    size = path.stat().st_size
-    if size < len(MAGIC) + _FRAME.size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[: len(MAGIC)] != MAGIC:
+    with path.open("rb", buffering=BUFFER_BYTES) as file:
+        end = len(MAGIC)
+        if file.read(end) != MAGIC:
             raise JournalDamaged(f"{path}: not a journal of this version")
-        at = len(MAGIC)
-        while at + _FRAME.size <= size:
-            length, check = _FRAME.unpack_from(data, at)
-            end = at + _FRAME.size + length
-            if not 0 < length <= MAX_RECORD_BYTES or end > size:
+        while len(frame := file.read(_FRAME.size)) == _FRAME.size:
+            length, check = _FRAME.unpack(frame)
+            if not 0 < length <= MAX_RECORD_BYTES:
                 return
-            payload = memoryview(data[at + _FRAME.size : end])
-            if crc32(payload) != check:
+            payload = file.read(length)
+            if len(payload) != length or crc32(payload) != check:
                 return
+            end += _FRAME.size + length
             yield payload, end
-            at = end
 
 
 def segments(folder: Path) -> list[Segment]:
@@ -146,6 +142,11 @@ class Journal:
             self._reopen(chain[-1])
 
     @property
+    def synced(self) -> bool:
+        """Whether every record is on the disk when `append` returns."""
+        return self._sync
+
+    @property
     def is_new(self) -> bool:
         return self._fd < 0
 
@@ -184,8 +185,8 @@ class Journal:
             self.number = record.number
         self.bytes = last.whole_bytes()
         self.cut_bytes = last.path.stat().st_size - self.bytes
-        if self._sync and self.cut_bytes and last.holds(self.number + 2):
-            raise JournalDamaged(f"{last.path}: record {self.number + 1} is damaged, those after it are not")
+        if self._sync and self.cut_bytes and last.holds_after(self.bytes, self.number + 1):
+            raise JournalDamaged(f"{last.path}: record {self.number + 1} is damaged, not all after it are")
         self._fd = os.open(last.path, os.O_RDWR | os.O_APPEND)
         if self.cut_bytes:
             os.ftruncate(self._fd, self.bytes)

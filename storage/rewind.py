@@ -7,7 +7,7 @@ from pathlib import Path
 
 from market.errors import Fatal
 from market.inputs import TickBatch
-from storage.journal import Segment, read, segments
+from storage.journal import Head, Segment, read, segments
 
 
 class JournalHistory:
@@ -16,21 +16,17 @@ class JournalHistory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def before(self, number: int, ts_ns: int) -> tuple[bytes, list[Segment]]:
-        """Return the newest state with no bar closed after `ts_ns`, and the segments from there on.
+    def before(self, number: int, ts_ns: int) -> tuple[Head, list[Segment]]:
+        """Return the newest state before record `number` that closed no bar after `ts_ns`, and what follows.
 
-        No tick of those segments, nor a record from `number` on, may be older than what that state closed:
-        else the search goes further back. Raises Fatal if no segment reaches back far enough.
+        Raises Fatal if no segment reaches back far enough.
         """
         chain = [s for s in segments(self._folder) if s.first <= number]
-        oldest_ns = ts_ns
         for start in range(len(chain) - 1, -1, -1):
-            times = (int(b.ticks["ts_ns"].min()) for b in batches(chain[start : start + 1], number))
-            oldest_ns = min(oldest_ns, min(times, default=oldest_ns))
             head = chain[start].head()
-            if head.closed_ns <= oldest_ns:
-                return head.state, chain[start:]
-        raise Fatal(f"{self._folder}: no segment reaches back to {oldest_ns}")
+            if head.closed_ns <= ts_ns:
+                return head, chain[start:]
+        raise Fatal(f"{self._folder}: no segment reaches back to {ts_ns}")
 
 
 def batches(chain: list[Segment], number: int) -> Iterator[TickBatch]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -55,11 +54,9 @@ class Memory:
         self.heads: list[tuple[int, int, bytes]] = []  # number of the last record, closed_ns, state
 
     def before(self, number: int, ts_ns: int) -> Rewind:
-        for at, closed_ns, head in reversed(self.heads):
-            since = [b for r in self.records[at : number - 1] for b in r if isinstance(b, TickBatch)]
-            if at < number and closed_ns <= min([ts_ns, *(int(b.ticks["ts_ns"].min()) for b in since)]):
-                return Rewind(head, partial(iter, since))
-        raise AssertionError("the first head is always old enough")
+        at, closed_ns, head = next(h for h in reversed(self.heads) if h[0] < number and h[1] <= ts_ns)
+        since = [b for r in self.records[at : number - 1] for b in r if isinstance(b, TickBatch)]
+        return Rewind(head, closed_ns, lambda: since)
 
 
 @dataclass

@@ -201,10 +201,18 @@ def test_a_lost_hot_file_is_rebuilt_row_by_row(folder: Path, harm: object) -> No
         assert after[name] == rows, name
 
 
-def test_a_hot_file_ahead_of_its_journal_is_rebuilt(folder: Path) -> None:
+def test_a_synced_journal_that_lost_records_is_damage(folder: Path) -> None:
     before = tables(folder)
     ahead(folder / "trading.duckdb")
-    files = open_pair(folder, PAIR, QUICK)
+    with pytest.raises(Fatal, match="restore the journal"):
+        open_pair(folder, PAIR, QUICK)
+    assert tables(folder) == before
+
+
+def test_a_hot_file_ahead_of_a_journal_that_was_not_synced_is_rebuilt(folder: Path) -> None:
+    before = tables(folder)
+    ahead(folder / "trading.duckdb")
+    files = open_pair(folder, PAIR, replace(QUICK, journal_sync=False))
     assert files.hot.position == files.journal.number
     files.close()
     after = tables(folder)
@@ -215,7 +223,7 @@ def test_a_hot_file_ahead_of_its_journal_is_rebuilt(folder: Path) -> None:
 
 def test_a_hot_file_without_its_journal_is_not_thrown_away(folder: Path) -> None:
     shutil.rmtree(folder / "journal")
-    with pytest.raises(Fatal, match="journal is missing"):
+    with pytest.raises(Fatal, match="the journal ends at 0"):
         open_pair(folder, PAIR, QUICK)
     assert tables(folder)["ticks"]
 

@@ -10,14 +10,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.errors import Retryable
+from market.errors import Fatal, Retryable
 from market.inputs import (
     Began,
     Clock,
@@ -193,6 +192,16 @@ def test_a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record(folder: Path, j
         assert path.read_bytes() == whole
 
 
+def test_a_tail_of_zeros_is_cut(folder: Path, journal: Journal) -> None:
+    fill(journal, 3)
+    journal.close()
+    with last_file(folder).open("ab") as file:
+        file.write(bytes(100))  # as a power cut leaves it
+    opened = Journal(folder, sync=True)
+    assert (opened.number, opened.cut_bytes) == (3, 100)
+    opened.close()
+
+
 def test_a_flipped_byte_anywhere_is_found(folder: Path, journal: Journal) -> None:
     fill(journal, 6, rotate_after=(3,))
     journal.close()
@@ -307,6 +316,23 @@ def test_kills_lose_nothing_that_was_acknowledged(folder: Path) -> None:
         assert_whole(list(read(segments(folder))), segments(folder))
 
 
+@pytest.mark.parametrize("damaged", [1, 2, 5])
+def test_damage_with_whole_records_behind_it_is_no_torn_tail(
+    folder: Path, journal: Journal, damaged: int
+) -> None:
+    fill(journal, 12)
+    journal.close()
+    path = segments(folder)[0].path
+    raw = bytearray(path.read_bytes())
+    size = len(raw) // 14
+    middle = len(raw) // 2
+    raw[middle : middle + damaged * size] = bytes(b ^ 0x5A for b in raw[middle : middle + damaged * size])
+    path.write_bytes(raw)
+    with pytest.raises(JournalDamaged):
+        Journal(folder, sync=True)
+    assert path.read_bytes() == bytes(raw)
+
+
 def assert_whole(records: list[Record], chain: list[Segment]) -> None:
     assert [r.number for r in records] == list(range(1, len(records) + 1))
     for record in records:
@@ -339,24 +365,22 @@ class TestHistory:
         self, history: JournalHistory, ts_ns: int, state: int
     ) -> None:
         head, chain = history.before(10, ts_ns)
-        assert (head, self.ids(chain, 10)) == (b"state %d" % state, list(range(state + 1, 10)))
+        assert (head.state, self.ids(chain, 10)) == (b"state %d" % state, list(range(state + 1, 10)))
 
     def test_records_from_the_number_on_are_left_out(self, history: JournalHistory) -> None:
         head, chain = history.before(5, 900)
-        assert (head, self.ids(chain, 5)) == (b"state 3", [4])
+        assert (head.state, self.ids(chain, 5)) == (b"state 3", [4])
         head, chain = history.before(4, 900)
-        assert (head, self.ids(chain, 4)) == (b"state 3", [])
+        assert (head.state, self.ids(chain, 4)) == (b"state 3", [])
 
-    def test_ticks_that_came_late_before_reach_further_back(
-        self, journal: Journal, history: JournalHistory
-    ) -> None:
-        journal.append([TickBatch(batch(2).ticks, late=True)])
-        assert history.before(10, 900)[0] == b"state 6"
-        assert history.before(11, 900)[0] == b"state 0"
+    def test_a_journal_that_does_not_reach_back(self, folder: Path, history: JournalHistory) -> None:
+        segments(folder)[0].path.unlink()
+        with pytest.raises(Fatal, match="no segment reaches back to 299"):
+            history.before(10, 299)
 
     def test_a_damaged_record_is_not_passed_over(self, folder: Path, history: JournalHistory) -> None:
         path = segments(folder)[1].path
-        raw: Any = bytearray(path.read_bytes())
+        raw = bytearray(path.read_bytes())
         raw[-1] ^= 1
         path.write_bytes(raw)
         _, chain = history.before(4, 0)
