@@ -254,4 +254,3 @@ class Engine:
             self._rotate_after_ns = now_ns + int(FULL_RETRY_S * NS_PER_S)
             return
         self._segment_since_ns, self._segment_first = now_ns, self._journal.number
-        await self._writer.checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,9 @@ from storage.hot import HotFile
 log = structlog.get_logger()
 S = TypeVar("S")
 T = TypeVar("T")
-CHECKPOINT_BYTES = 32 * 1024 * 1024
+CHECKPOINT_BYTES = 4 * 1024 * 1024  # until then DuckDB holds the rows in memory, 60 bytes a tick
+CHECKPOINT_EVERY_S = 60.0  # a checkpoint takes 0.1 s of CPU and more of the disk's time
+MAX_WAL_BYTES = 64 * 1024 * 1024  # sooner than that, if a restart would have so much to read
 RETRY_S = 1.0
 
 
@@ -34,6 +37,7 @@ class HotWriter:
         self._writing: asyncio.Task[None] | None = None
         self._held = asyncio.Lock()
         self._patient = True
+        self._checkpoint_due_s = time.monotonic() + CHECKPOINT_EVERY_S
 
     @property
     def busy(self) -> bool:
@@ -116,6 +120,7 @@ class HotWriter:
                 await asyncio.sleep(RETRY_S)
             else:
                 self.error = ""
+                await self._checkpoint()
                 return
 
     def _flush(self, rows: Rows, cursors: dict[str, int], position: int) -> None:
@@ -128,10 +133,12 @@ class HotWriter:
             log.error("hot_file_refused", error=error)
         self.error = error
 
-    async def checkpoint(self) -> None:
+    async def _checkpoint(self) -> None:
         """Fold the write-ahead log into the file when it has grown; a reader in the way means later."""
-        if not self._wal.exists() or self._wal.stat().st_size < CHECKPOINT_BYTES:
+        now_s, size = time.monotonic(), self._wal.stat().st_size if self._wal.exists() else 0
+        if size < CHECKPOINT_BYTES or (now_s < self._checkpoint_due_s and size < MAX_WAL_BYTES):
             return
+        self._checkpoint_due_s = now_s + CHECKPOINT_EVERY_S
         try:
             await self.run(self._hot.checkpoint)
         except Retryable as error:
