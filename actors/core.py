@@ -133,7 +133,8 @@ class PairCore:
             bars = [bar for (ticks,) in replayed(rewind, late_since(rewind)) for bar in new.step(ticks)]
             for bar in bars + new.advance(self._state.ledger.watermark_ns):
                 if isinstance(bar.row, Candle):
-                    out.rows.replace(bar.table, bar.row)
+                    revision = self._state.ledger.revisions.get(bar.key, 0)  # of a timeframe kept before
+                    out.rows.replace(bar.table, bar.revised(revision).row)
             folds.adopt(new)
         return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import shutil
 import signal
@@ -305,10 +306,20 @@ def test_whatever_was_flushed_rotated_and_configured(
     lose(folder / "trading.duckdb")
     watermark_ns(folder, engine)
     again = tables(folder)
-    for name in again:
-        kept = again[name]
-        assert kept == read.get(name, kept) or name in dropped(engine), name
+    for name in again.keys() - dropped(engine):
+        assert len(again[name]) == len(read[name])
+        assert all(map(near, again[name], read[name])), name
     shutil.rmtree(folder)
+
+
+def near(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
+    """Compare rows, sums to 1e-9: a timeframe left and taken up again is folded in other portions."""
+    return all(
+        math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-9)
+        if isinstance(x, float) and isinstance(y, float)
+        else x == y
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def dropped(engine: EngineSpec) -> set[str]:
