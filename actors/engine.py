@@ -223,10 +223,13 @@ class Engine:
             self._lane.snapshot(fields)
 
     async def _deliver(self) -> None:
-        """Wait until the store has every event, while the lane is up and acknowledgements come."""
+        """Wait until the store has every event, as long as acknowledgements come.
+
+        A lane that is down may be one that is just coming up.
+        """
         ends_s = time.monotonic() + DRAIN_S
         acked, silent_at_s = 0, time.monotonic() + DRAIN_SILENCE_S
-        while self._lane is not None and self._lane.connected and acked < self.last_event:
+        while self._lane is not None and self._lane.acked_seq < self.last_event:
             if self._lane.acked_seq > acked:
                 acked, silent_at_s = self._lane.acked_seq, time.monotonic() + DRAIN_SILENCE_S
             if time.monotonic() > min(ends_s, silent_at_s):

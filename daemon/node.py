@@ -246,7 +246,8 @@ def _trouble(status: dict[str, Any]) -> str:
         return blocked
     if (state := status.get("state")) not in TROUBLED:
         return ""
-    return f"{state}: {status['error'] or status.get('last_error', '')}"
+    reason = status["error"] or status.get("last_error")
+    return f"{state}: {reason}" if reason else str(state)
 
 
 def _kill(pid: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -183,7 +182,7 @@ class Daemon:
         assert self.process is not None
         return await asyncio.to_thread(self.process.wait, STOP_S)
 
-    async def stop(self, number: int = signal.SIGTERM) -> None:
+    async def stop(self, number: int) -> None:
         """End it as its user does, and see that nothing is left."""
         family = descendants(self.pid)
         os.kill(self.pid, number)

@@ -65,9 +65,6 @@ async def test_candles_are_those_of_the_file(made: Daemon, server: EmbeddedRedis
     assert candles == rows(RESAMPLED.format(file=RECORDED))
     assert (await made.ask("verify", key(BTC))).returncode == 0
     assert await announced(made, server.url, BTC) > 300
-    again = await made.ask("replay", str(RECORDED), "--pair", key(BTC))
-    assert again.returncode == 0
-    assert await made.query(BTC, "SELECT count(*) AS ticks FROM ticks") == [{"ticks": 10_215}]
 
 
 async def test_a_hole_is_said_and_formats_are_alike(made: Daemon, tmp_path: Path) -> None:

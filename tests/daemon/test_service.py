@@ -172,9 +172,14 @@ async def test_a_second_daemon_on_the_folder_is_refused(live: Daemon) -> None:
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_leaves_a_whole_record_and_no_process(
-    live: Daemon, venue: Exchange, tmp_path: Path, number: int
+async def test_a_pair_that_is_not_followed_is_told_from_those_that_are(live: Daemon) -> None:
+    asked = await live.ask("query", key("SOLUSDT"), "FROM ticks")
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert f"{key('SOLUSDT')} is not followed here; these are: {key(BTC)}, {key(ETH)}" in asked.stderr
+
+
+async def test_a_daemon_beside_stops_with_all_stored_and_announced(
+    live: Daemon, venue: Exchange, tmp_path: Path
 ) -> None:
     server = EmbeddedRedis(tmp_path / "redis")  # the user's own
     server.start()
@@ -183,7 +188,7 @@ async def test_a_signal_leaves_a_whole_record_and_no_process(
             second.start()
             await second.streaming()
             received = venue.last_ids()
-            await second.stop(number)
+            await second.stop(signal.SIGTERM)
             for symbol in SYMBOLS:
                 await complete(second, venue, symbol)
                 await announced(second, server.url, symbol)
@@ -196,9 +201,12 @@ async def test_a_signal_leaves_a_whole_record_and_no_process(
 
 
 async def test_a_stopped_folder_answers(live: Daemon, venue: Exchange) -> None:
-    await live.stop()
+    received = venue.last_ids()
+    await live.stop(signal.SIGINT)
     for symbol in SYMBOLS:
         await complete(live, venue, symbol)
+        (row,) = await live.query(symbol, "SELECT max(trade_id::BIGINT) AS last FROM ticks")
+        assert row["last"] >= received[symbol]
         (row,) = await live.query(symbol, "SELECT count(*) FILTER (NOT is_complete) AS open FROM candles_1m")
         assert row["open"] == 1
         path = live.data / "binance/spot" / symbol / "trading.duckdb"
@@ -208,15 +216,8 @@ async def test_a_stopped_folder_answers(live: Daemon, venue: Exchange) -> None:
             ).fetchall()
         assert await live.query(symbol, "SELECT count(*) AS ticks FROM ticks") == [{"ticks": ticks}]
         assert bars > 0
-    assert left(live.folder) == []
-
-
-async def test_a_pair_without_a_record_is_said_to_have_none(live: Daemon) -> None:
-    running = await live.ask("query", key("SOLUSDT"), "FROM ticks")
-    assert (running.returncode, running.stdout) == (2, "")
-    assert f"{key('SOLUSDT')} is not followed here; these are: {key(BTC)}, {key(ETH)}" in running.stderr
-    await live.stop()
-    stopped = await live.ask("query", key("SOLUSDT"), "FROM ticks")
-    assert (stopped.returncode, stopped.stdout) == (2, "")
-    assert stopped.stderr == f"marketd: {live.data}: holds no record of {key('SOLUSDT')}\n"
+    unknown = await live.ask("query", key("SOLUSDT"), "FROM ticks")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == f"marketd: {live.data}: holds no record of {key('SOLUSDT')}\n"
     assert not (live.data / "binance/spot/SOLUSDT").exists()
+    assert left(live.folder) == []
