@@ -19,7 +19,7 @@ from actors.lane_frames import Fields, Outgoing
 from actors.latency import Latencies
 from actors.recovery import PairFiles
 from actors.spec import PairSpec
-from market.errors import Retryable
+from market.errors import Fatal, Retryable
 from market.events import Event
 from market.inputs import Input, TickBatch
 from market.rows import Candle, Row, timeframe_text
@@ -139,6 +139,8 @@ class Engine:
 
     async def ask(self, read: Callable[[DuckDBPyConnection, dict[str, list[Row]]], T]) -> T:
         """Run a reader, in a thread, on the file as subscribers know it, the open bars beside."""
+        if self.blocked:
+            raise Fatal(f"{self._spec.pair}: cannot be asked while the disk refuses: {self.blocked}")
         view = self._writer.view(self.core.open_rows, lambda: begin(self._files.hot.connection))
         opened, cursor = await view
         with closing(cursor):

@@ -91,7 +91,10 @@ class HotWriter:
         if self._writing is not None:
             self._writing.result()
         if self._cursors or self._position != self._hot.position:
-            self._writing = asyncio.create_task(self._write())
+            # Taken here and not when the task first runs: what comes in between is of a later moment.
+            rows, cursors = self._rows, self._cursors
+            self._rows, self._cursors, self.pending_rows = Rows(), {}, 0
+            self._writing = asyncio.create_task(self._write(rows, cursors, self._position))
 
     async def _written(self) -> None:
         if self._writing is not None:
@@ -106,10 +109,8 @@ class HotWriter:
                 log.error("hot_file_failed", error=str(error))
         self._thread.shutdown()
 
-    async def _write(self) -> None:
+    async def _write(self, rows: Rows, cursors: dict[str, int], position: int) -> None:
         """Write until it succeeds: what the disk refuses now stays in memory, bounded by the engine."""
-        rows, cursors, position = self._rows, self._cursors, self._position
-        self._rows, self._cursors, self.pending_rows = Rows(), {}, 0
         while True:
             try:
                 await self.run(lambda: self._flush(rows, cursors, position))

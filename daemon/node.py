@@ -70,6 +70,8 @@ class Node:
         self._settings, self._specs = settings, specs
         self._head = RayHead(settings.run_dir, settings.ray, settings.engine.max_pairs_per_node)
         self._asks: set[asyncio.Timeout] = set()
+        self._redis_ok_s = time.monotonic()
+        self._headless = False  # the head died and could not be started again yet
         self._redis: EmbeddedRedis | None = None
         if settings.redis.enabled and settings.redis.url == EMBEDDED:
             self._redis = EmbeddedRedis(settings.run_dir / "redis")
@@ -91,11 +93,9 @@ class Node:
         """Keep everything up until cancelled; an actor that is slow to answer keeps no other waiting."""
         try:
             while True:
-                for one in self._all():
+                for one in [] if self._headless else self._all():
                     self._probe(one)
-                self._revive_redis()
-                if self._head.poll() is not None:
-                    self._revive_head()
+                self._revive()
                 await asyncio.sleep(PROBE_S)
         finally:
             self._end_probes()
@@ -191,22 +191,45 @@ class Node:
             _kill(one.status["pid"])
         one.seen_s = time.monotonic()
 
+    def _revive(self) -> None:
+        """Start again what died; what does not start now is tried again at the next look."""
+        try:
+            self._revive_redis()
+            if self._headless or self._head.poll() is not None:
+                self._revive_head()
+        except MarketdError as error:
+            log.error("not_revived", error=str(error))
+
     def _revive_redis(self) -> None:
-        if self._redis is not None and not self._redis.alive():
-            self.redis_restarts += 1
-            log.error("redis_died", restarts=self.redis_restarts)
-            self._redis.start()
+        if self._redis is None:
+            return
+        if self._signals_say_redis_ok():
+            self._redis_ok_s = time.monotonic()
+        hangs = time.monotonic() - self._redis_ok_s > SILENT_S
+        if self._redis.alive() and not hangs:
+            return
+        self.redis_restarts += 1
+        log.error("redis_hangs" if hangs else "redis_died", restarts=self.redis_restarts)
+        self._redis.stop()
+        self._redis.start()
+        self._redis_ok_s = time.monotonic()
+
+    def _signals_say_redis_ok(self) -> bool:
+        """Believe the server's only user; one that is itself away says nothing against it."""
+        return self.signals is None or bool(self.signals.status.get("redis_ok", True))
 
     def _revive_head(self) -> None:
         """Begin anew with a head whose processes died, and every actor with it."""
         self.head_restarts += 1
         log.error("ray_died", restarts=self.head_restarts)
+        self._headless = True
         self._end_probes()
         detach()
         self._head.stop()
         self._head.start()
         attach(self._head.address, self._head.environment)
         self._create()
+        self._headless = False
         for patience in self._asks:  # Ray forgets what was asked of the head before
             patience.reschedule(0)
 

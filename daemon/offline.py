@@ -9,6 +9,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from actors.recovery import open_pair
+from daemon import logs
 from daemon.lock import FolderLock
 from daemon.settings import Settings
 from market.errors import UsageError
@@ -32,6 +33,7 @@ def verify(settings: Settings, pair: Pair) -> list[Claim]:
 
 @contextmanager
 def _opened(settings: Settings, pair: Pair) -> Iterator[tuple[DuckDBPyConnection, dict[str, list[Row]]]]:
+    logs.configure(settings.log.level, settings.log.format)  # to stderr: stdout is the answer's
     folder = settings.data_dir / pair.path
     if not folder.is_dir():
         raise UsageError(f"{settings.data_dir}: holds no record of {pair}")

@@ -22,8 +22,9 @@ _CELL = 60  # characters of one value in a table
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "DOUBLE", "FLOAT", "DECIMAL")
 _EXPLAIN = re.compile(rb"\s*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 # SELECT reaches a few functions that change the database or read raw memory.
+_COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 _FORBIDDEN = re.compile(
-    r"\b(\w*checkpoint|(?:en|dis)able_\w+|truncate_\w+|\w*external_resource\w*|"
+    r"\b(\w*checkpoint|(?:en|dis)able_\w+|truncate_\w+|\w*external_resource\w*|query|query_table|"
     r'\w*arrow_scan\w*|pandas_scan|python_map_function)"?\s*\(',
     re.IGNORECASE,
 )
@@ -88,7 +89,7 @@ def reading(sql: str) -> tuple[str, bool]:
         raise UsageError(
             "only SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these are answered"
         )
-    if found := _FORBIDDEN.search(text):
+    if found := _FORBIDDEN.search(_COMMENT.sub("", text)):
         raise UsageError(f"{found[1]} may not be called by a query")
     return text, explains
 
