@@ -64,19 +64,26 @@ class PairCore:
     def state(self) -> CoreState:
         return self._state
 
-    def is_late(self, ticks: Ticks) -> bool:
-        """Tell whether some of `ticks` belong before a bar that is closed."""
-        return int(ticks["ts_ns"].min()) < self._state.folds.closed_ns
+    def records(self, inputs: Sequence[Input]) -> Iterator[list[Input]]:
+        """Cut inputs into journal records; each must be handled before the next is asked for.
 
-    def silence_before(self, record: Sequence[Input]) -> Iterator[Clock]:
-        """Yield clocks that cross a long silence before a record, none of which closes many bars."""
-        last = record[-1]
-        end_ns = int(last.ticks["ts_ns"].min()) if isinstance(last, TickBatch) else 0
-        if isinstance(last, Clock):
-            end_ns = last.ts_ns
+        None moves the clock before its own ticks are judged late, and none closes more bars than
+        SILENCE_BARS of the shortest timeframe: a longer silence is crossed by clocks.
+        """
+        silence_ns = SILENCE_BARS * min(self.timeframes_s) * NS_PER_S
+        for record in _cut(inputs, silence_ns):
+            if isinstance(last := record[-1], TickBatch):
+                first_ns = int(last.ticks["ts_ns"].min())
+                yield from self._crossing(first_ns, silence_ns)
+                record[-1] = TickBatch(last.ticks, late=first_ns < self._state.folds.closed_ns)
+            elif isinstance(last, Clock):
+                yield from self._crossing(last.ts_ns, silence_ns)
+            yield record
+
+    def _crossing(self, end_ns: int, silence_ns: int) -> Iterator[list[Input]]:
         if self._state.folds.closed_ns >= 0:
-            step_ns = SILENCE_BARS * min(self.timeframes_s) * NS_PER_S
-            yield from map(Clock, range(self._state.ledger.watermark_ns + step_ns, end_ns, step_ns))
+            for ts_ns in range(self._state.ledger.watermark_ns + silence_ns, end_ns, silence_ns):
+                yield [Clock(ts_ns)]
 
     def handle(self, number: int, inputs: Sequence[Input]) -> Effects:
         """Fold journal record `number`; the numbers must rise by one."""
@@ -290,16 +297,25 @@ class PairCore:
         self._announce("FEED_RECOVERED", recovered.at_ns, b"{}")
 
 
-def records(inputs: Sequence[Input]) -> Iterator[list[Input]]:
-    """Cut inputs into journal records, so that none moves the clock before its own ticks are judged late."""
+def _cut(inputs: Sequence[Input], silence_ns: int) -> Iterator[list[Input]]:
+    """Cut behind every clock and run of ticks, and where ticks are further apart than a silence."""
     record: list[Input] = []
     for item in inputs:
-        record.append(item)
-        if isinstance(item, TickBatch | Clock):
-            yield record
-            record = []
+        for part in _runs(item, silence_ns) if isinstance(item, TickBatch) else [item]:
+            record.append(part)
+            if isinstance(part, TickBatch | Clock):
+                yield record
+                record = []
     if record:
         yield record
+
+
+def _runs(batch: TickBatch, silence_ns: int) -> list[TickBatch]:
+    ts_ns = batch.ticks["ts_ns"]
+    if int(ts_ns[-1]) - int(ts_ns[0]) <= silence_ns:
+        return [batch]
+    cuts = np.flatnonzero(np.diff(ts_ns) > silence_ns) + 1
+    return [TickBatch(part) for part in np.split(batch.ticks, cuts)]
 
 
 def _same(a: Candle | OrderFlow, b: Candle | OrderFlow) -> bool:

@@ -7,13 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 import structlog
 from duckdb import DuckDBPyConnection
 
-from actors.core import Effects, records
+from actors.core import Effects
 from actors.hot_writer import HotWriter
 from actors.lane_frames import Fields, Outgoing
 from actors.latency import Latencies
@@ -21,7 +20,7 @@ from actors.recovery import PairFiles
 from actors.spec import PairSpec
 from market.errors import Fatal, Retryable
 from market.events import Event
-from market.inputs import Input, TickBatch
+from market.inputs import Input
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
 from storage.reads import begin
@@ -166,13 +165,9 @@ class Engine:
 
     async def _commit(self, inputs: Sequence[Input]) -> None:
         """Make inputs durable, then fold and announce them."""
-        for record in records(inputs):
-            for clock in self.core.silence_before(record):
-                await self._commit_record([clock])
-                await asyncio.sleep(0)
-            if isinstance(batch := record[-1], TickBatch) and self.core.is_late(batch.ticks):
-                record[-1] = replace(batch, late=True)
+        for record in self.core.records(inputs):
             await self._commit_record(record)
+            await asyncio.sleep(0)
 
     async def _commit_record(self, record: list[Input]) -> None:
         number = await self._append(record)

@@ -9,19 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 import duckdb
 
-from actors.core import records
 from actors.pair import PairService
 from actors.recovery import PairFiles, open_pair
 from actors.spec import EngineSpec, LiveSource, PairSpec
 from feeds import splicer
-from market.inputs import Input, TickBatch
+from market.inputs import Input
 from market.pairs import Pair
 from market.rows import Candle, OrderFlow, Rows, timeframe_text
 from market.times import NS_PER_S
@@ -118,9 +116,7 @@ class ByHand:
         self._pending = Rows()
 
     def take(self, *inputs: Input) -> None:
-        for record in records(inputs):
-            if isinstance(batch := record[-1], TickBatch) and self.files.core.is_late(batch.ticks):
-                record[-1] = replace(batch, late=True)
+        for record in self.files.core.records(inputs):
             number = self.files.journal.append(record)
             self._pending.extend(self.files.core.handle(number, record).rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import state
-from actors.core import SILENCE_BARS, PairCore, records
+from actors.core import SILENCE_BARS, PairCore
 from actors.history import Rewind
 from market.events import Event
 from market.inputs import (
@@ -77,9 +76,7 @@ class Life:
     def take(self, *inputs: Input) -> list[Event]:
         """Let the engine's shell bring inputs; return the events."""
         seen = len(self.events)
-        for record in records(inputs):
-            if isinstance(batch := record[-1], TickBatch):
-                record[-1] = replace(batch, late=self.core.is_late(batch.ticks))
+        for record in self.core.records(inputs):
             self.memory.records.append(record)
             effects = self.core.handle(len(self.memory.records), record)
             self.write(effects.rows)
@@ -447,18 +444,19 @@ def test_events_come_in_the_order_of_time_narrow_bars_first() -> None:
     assert [kind for ts, kind in by_time if ts == HOUR_NS + 900 * NS_PER_S] == ["1m", "5m", "15m", "flow"]
 
 
-def test_a_long_silence_is_crossed_in_steps() -> None:
-    life = Life()
-    life.take(TickBatch(at(5)))
-    step_ns = SILENCE_BARS * MINUTE_NS
-    record: list[Input] = [TickBatch(at(3.5 * SILENCE_BARS * 60))]
-    for last in (record, [Clock(HOUR_NS + step_ns * 7 // 2)]):
-        clocks = list(life.core.silence_before(last))
-        assert [c.ts_ns - HOUR_NS for c in clocks] == [step_ns * k + 5 * NS_PER_S for k in (1, 2, 3)]
-    life.take(*clocks, *record)
+@pytest.mark.parametrize("ending", ["ticks", "clock", "one batch"])
+def test_a_long_silence_is_crossed_in_steps(ending: str) -> None:
+    life, step_ns = Life(), SILENCE_BARS * MINUTE_NS
+    after = at(3.5 * SILENCE_BARS * 60)
+    if ending == "one batch":
+        life.take(TickBatch(np.concatenate([at(5), after])))
+    else:
+        life.take(TickBatch(at(5)))
+        life.take(Clock(int(after["ts_ns"][0])) if ending == "clock" else TickBatch(after))
     assert len(life.candles(60)) == 3.5 * SILENCE_BARS
-    assert list(life.core.silence_before(record)) == []
-    assert list(life.core.silence_before([Began(1)])) == []
+    clocks = [x.ts_ns - HOUR_NS for record in life.memory.records for x in record if isinstance(x, Clock)]
+    assert clocks[:3] == [step_ns * k + 5 * NS_PER_S for k in (1, 2, 3)]
+    assert len(life.memory.records) == 5
 
 
 def test_who_received_what_closed_a_bar() -> None:
@@ -486,18 +484,21 @@ def test_quotes_refusals_and_silence_are_told() -> None:
 
 def test_records_let_no_clock_pass_before_ticks_are_judged() -> None:
     batch, clock, quote = TickBatch(at(5)), Clock(9), Quote(0, 1.0, 2.0, 3.0, 4.0, 55)
-    assert list(records([quote, batch, clock, batch, quote])) == [[quote, batch], [clock], [batch], [quote]]
-    assert list(records([])) == []
-
-
-@pytest.mark.parametrize(
-    ("late", "expected"), [(lambda: at(59.999), True), (lambda: at(60), False), (lambda: at(61), False)]
-)
-def test_what_is_late(late: Callable[[], Ticks], *, expected: bool) -> None:
     life = Life()
-    assert not life.core.is_late(late())
-    life.take(TickBatch(at(65)))
-    assert life.core.is_late(late()) is expected
+    life.take(quote, batch, clock, batch, quote)
+    kinds = [[type(x) for x in record] for record in life.memory.records]
+    assert kinds == [[Quote, TickBatch], [Clock], [TickBatch], [Quote]]
+    assert list(life.core.records([])) == []
+
+
+@pytest.mark.parametrize(("second", "late"), [(59.999, True), (60, False), (61, False), (65, False)])
+def test_what_is_late(second: float, *, late: bool) -> None:
+    life = Life()
+    life.take(TickBatch(at(65)), TickBatch(at(second)))
+    assert [x.late for record in life.memory.records for x in record if isinstance(x, TickBatch)] == [
+        False,
+        late,
+    ]
 
 
 def test_open_rows_are_the_bars_not_closed_yet() -> None:
