@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -37,18 +38,19 @@ def main() -> None:
     if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     console = Console()
+    note = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before: other work makes every figure worse"
     found: dict[str, Sequence[Figure] | str] = {}
     for part in arguments.parts or PARTS:
         with console.status(part):
             found[part] = _measured(PARTS[part], arguments)
-    console.print(figures.table(found))
+    console.print(figures.table(found, note))
 
 
 def _measured(part: Part, arguments: argparse.Namespace) -> Sequence[Figure] | str:
     try:
         return part(arguments)
     except Exception as error:  # noqa: BLE001 - told in the table, beside what could be measured
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ class Figure:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
-def table(parts: Mapping[str, Sequence[Figure] | str]) -> Table:
+def table(parts: Mapping[str, Sequence[Figure] | str], note: str) -> Table:
     """Lay out the figures of each part; a text says why a part has none."""
-    out = Table("", "measured", "unit", "goal", "", title="marketd benchmarks", title_justify="left")
+    out = Table("", "measured", "unit", "goal", "", title="marketd benchmarks", caption=note)
     for column in (1, 3):
         out.columns[column].justify = "right"
     for part, figures in parts.items():

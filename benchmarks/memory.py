@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from statistics import median
 from typing import Any
@@ -10,22 +9,25 @@ from typing import Any
 import psutil
 
 from benchmarks import rig
+from benchmarks.bare import Bare
 from benchmarks.figures import Figure
 from benchmarks.rig import Plan
 from daemon.ray_head import RayHead, attach, detach
 from daemon.settings import RaySettings
 
-PAIRS, RATE, SILENCE = 5, 500.0, 0.05
+PAIRS = 5
+WORKING = Plan(PAIRS, rate=500.0)
+ASLEEP = Plan(PAIRS, rate=0.05, timeframes=("1m", "5m", "15m"), past_s=3_600)
 WARM_UP_S, IDLE_S = 30.0, 20.0
 GOAL_MB = 75.0
 
 
 def measure_memory() -> list[Figure]:
     """Measure memory at work, and the CPU of pairs whose market sleeps."""
-    with rig.working(Plan(PAIRS, RATE)) as daemon:
+    with rig.working(WORKING) as daemon:
         time.sleep(WARM_UP_S)
         used = {role: [rig.uss_mb(one) for one in them] for role, them in daemon.roles().items()}
-    with rig.working(Plan(PAIRS, SILENCE)) as daemon:
+    with rig.working(ASLEEP) as daemon:
         time.sleep(WARM_UP_S)
         idle_ms = _cpu_ms(daemon.roles()["pairs"])
     bare_mb, bare_ms = _bare()
@@ -36,13 +38,6 @@ def measure_memory() -> list[Figure]:
         Figure("CPU of an idle pair", idle_ms, "ms/s"),
         Figure("CPU of a bare actor", bare_ms, "ms/s"),
     ]
-
-
-class Bare:
-    """An actor that does nothing."""
-
-    async def pid(self) -> int:
-        return os.getpid()
 
 
 def _bare() -> tuple[float, float]:

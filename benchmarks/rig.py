@@ -21,6 +21,7 @@ import psutil
 from daemon.control import call
 from market.errors import MarketdError
 from market.pairs import Pair
+from market.times import NS_PER_S
 from storage.children import die_with_parent
 
 ROOT = Path(__file__).parents[1]
@@ -46,11 +47,13 @@ level = "error"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is run: `rate` is in ticks a second, of all pairs together."""
+    """What is run: `rate` is in ticks a second, of all pairs together, since `past_s` before the start."""
 
     pairs: int
     rate: float
     gather_ms: int = 5
+    timeframes: tuple[str, ...] = TIMEFRAMES
+    past_s: int = 0
 
     @property
     def symbols(self) -> list[str]:
@@ -135,8 +138,9 @@ def child(*arguments: str, stdout: int | None = subprocess.PIPE) -> Iterator[sub
 @contextmanager
 def exchange(plan: Plan) -> Iterator[dict[str, str]]:
     """Run the simulated exchange; give its addresses."""
-    rate = str(plan.rate / plan.pairs)
-    with child("-m", "feeds.sim", "--symbols", ",".join(plan.symbols), "--rate", rate) as process:
+    rate, start_ns = plan.rate / plan.pairs, time.time_ns() - plan.past_s * NS_PER_S
+    arguments = ["--symbols", ",".join(plan.symbols), f"--rate={rate}", f"--start-ns={start_ns}"]
+    with child("-m", "feeds.sim", *arguments) as process:
         yield json.loads(line(process))
 
 
@@ -144,7 +148,7 @@ def exchange(plan: Plan) -> Iterator[dict[str, str]]:
 def daemon(plan: Plan, urls: dict[str, str]) -> Iterator[Daemon]:
     """Run `marketd run` in a folder that is removed afterwards."""
     with folder() as data_dir:
-        values = {"data_dir": str(data_dir), "symbols": plan.symbols, "timeframes": TIMEFRAMES, **urls}
+        values = {"data_dir": str(data_dir), "symbols": plan.symbols, "timeframes": plan.timeframes, **urls}
         texts = {key: json.dumps(value) for key, value in values.items()}
         config = data_dir / "config.toml"
         config.write_text(_CONFIG.format(gather_ms=plan.gather_ms, **texts))
