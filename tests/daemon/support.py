@@ -231,7 +231,7 @@ def left(folder: Path) -> list[psutil.Process]:
 def _is_of(process: psutil.Process, folder: str) -> bool:
     try:
         texts = [*process.cmdline(), *process.environ().values()]
-        texts += [os.readlink(fd.path) for fd in os.scandir(f"/proc/{process.pid}/fd")]  # noqa: PTH115 - deleted
+        texts += [str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
     except (psutil.Error, OSError):
         return False
     return any(folder in text for text in texts)
