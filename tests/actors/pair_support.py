@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -106,6 +107,17 @@ class Nursery:
     ) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+@asynccontextmanager
+async def working(pair: PairSpec) -> AsyncIterator[PairService]:
+    service = PairService(pair)
+    running = asyncio.create_task(service.run())
+    try:
+        yield service
+    finally:
+        await asyncio.wait_for(service.stop(), 30)
+        await running
 
 
 class ByHand:

@@ -1,21 +1,14 @@
-"""PairCore: the same ticks give the same rows and events, however they come; stories of gaps and silences."""
+"""PairCore: stories of late ticks, gaps and silences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
-import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from actors import state
-from actors.core import SILENCE_BARS, PairCore
-from actors.history import Rewind
-from market.events import Event
+from actors.core import SILENCE_BARS
 from market.inputs import (
     Began,
     Clock,
@@ -23,221 +16,24 @@ from market.inputs import (
     FeedStale,
     GapClosed,
     GapOpened,
-    Input,
     Quote,
     Rejected,
     TickBatch,
 )
-from market.rows import Candle, GapRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows, timeframe_text
-from market.ticks import TICK, Ticks
+from market.rows import GapRow, OrderFlow, QuoteRow, RejectedRow
 from market.times import NS_PER_S, rfc3339
+from tests.actors.core_support import (
+    HOUR_NS,
+    Life,
+    assert_announced,
+    at,
+    data,
+    key,
+    names,
+)
 from tests.analytics.worlds import (
     MINUTE_NS,
-    reference_candles,
-    reference_flow,
-    same_candles,
-    same_flow,
-    splits,
-    ticks,
 )
-from tests.recordings import HERE, trades
-
-TIMEFRAMES_S = (60, 300, 900)
-
-
-class Memory:
-    """A journal in memory."""
-
-    def __init__(self) -> None:
-        self.records: list[list[Input]] = []
-        self.heads: list[tuple[int, int, bytes]] = []  # number of the last record, closed_ns, state
-
-    def before(self, number: int, ts_ns: int) -> Rewind:
-        at, closed_ns, head = next(h for h in reversed(self.heads) if h[0] < number and h[1] <= ts_ns)
-        since = [b for r in self.records[at : number - 1] for b in r if isinstance(b, TickBatch)]
-        return Rewind(head, closed_ns, lambda: since)
-
-
-@dataclass
-class Life:
-    """A core at work as its engine lets it, its tables and events kept as a reader has them."""
-
-    timeframes_s: tuple[int, ...] = TIMEFRAMES_S
-    memory: Memory = field(default_factory=Memory)
-    tables: dict[str, dict[object, Row]] = field(default_factory=dict)
-    ticks: list[tuple[int, int]] = field(default_factory=list)  # (seq, trade_id)
-    events: list[Event] = field(default_factory=list)
-    lists: dict[str, list[Row]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.core = PairCore(state.new("binance:spot:BTCUSDT", self.timeframes_s), self.memory)
-        self.rotate()
-
-    def take(self, *inputs: Input) -> list[Event]:
-        """Let the engine's shell bring inputs; return the events."""
-        seen = len(self.events)
-        for record in self.core.records(inputs):
-            self.memory.records.append(record)
-            effects = self.core.handle(len(self.memory.records), record)
-            self.write(effects.rows)
-            self.events += effects.events
-        return self.events[seen:]
-
-    def write(self, rows: Rows) -> None:
-        for first, some in rows.ticks:
-            self.ticks += zip(range(first, first + len(some)), some["trade_id"].tolist(), strict=True)
-        for name, new in rows.inserted.items():
-            self.lists.setdefault(name, []).extend(new)
-            table = self.tables.setdefault(name, {})
-            for row in new:
-                assert row[0] not in table or name in {"quotes", "rejected"}, f"{row} twice in {name}"
-                table[row[0]] = row
-        for name, changed in rows.replaced.items():
-            self.tables.setdefault(name, {}).update((row[0], row) for row in changed)
-
-    def rotate(self) -> None:
-        """Begin a segment, and go on from what it says, as after a restart."""
-        closed_ns, head = self.core.snapshot()
-        self.memory.heads.append((len(self.memory.records), closed_ns, head))
-        self.core = PairCore(state.load(head), self.memory)
-
-    def rows(self, table: str) -> list[Any]:
-        return [row for _, row in sorted(self.tables.get(table, {}).items())]
-
-    def candles(self, timeframe_s: int) -> list[Candle]:
-        return self.rows(f"candles_{timeframe_text(timeframe_s)}")
-
-
-def names(events: list[Event]) -> list[str]:
-    return [event.name for event in events]
-
-
-def data(event: Event) -> dict[str, Any]:
-    return cast("dict[str, Any]", orjson.loads(event.data))
-
-
-def key(event: Event) -> tuple[str, str, str]:
-    """Name the bar that an event is about."""
-    told = data(event)
-    return event.name, told.get("timeframe", "flow"), told["timestamp"]
-
-
-def at(second: float, price: float = 100.0, size: float = 1.0, trade_id: int | None = None) -> Ticks:
-    """Make one trade, so many seconds after a whole hour."""
-    out = np.zeros(1, TICK)
-    out["ts_ns"] = HOUR_NS + round(second * NS_PER_S)
-    out["trade_id"] = trade_id if trade_id is not None else int(second * 10)
-    out["price"], out["size"], out["side"], out["received_ns"] = price, size, 1, 7
-    return out
-
-
-HOUR_NS = 1_723_161_600 * NS_PER_S + 12 * 3_600 * NS_PER_S  # noon
-
-
-def assert_complete(life: Life, seen: Ticks, until_ns: int) -> None:
-    """Compare every table with a fold over the ordered ticks by other means."""
-    for timeframe_s in life.timeframes_s:
-        expected = reference_candles(seen, timeframe_s * NS_PER_S, until_ns)
-        got = life.candles(timeframe_s)
-        assert same_candles([row._replace(revision=0) for row in got], expected)
-    assert same_flow(life.rows("order_flow"), reference_flow(seen, until_ns), float(seen["size"].sum()))
-    assert [event.seq for event in life.events] == list(range(1, len(life.events) + 1))
-    assert [row[:3] for row in life.rows("events")] == [(e.seq, e.ts_ns, e.name) for e in life.events]
-    assert [seq for seq, _ in life.ticks] == list(range(1, len(seen) + 1))
-    assert sorted(i for _, i in life.ticks) == sorted(seen["trade_id"].tolist())
-
-
-def assert_announced(life: Life) -> None:
-    """See each bar closed once, then restated once per revision, each time with other numbers."""
-    by_bar: dict[tuple[str, ...], list[Event]] = {}
-    for event in life.events:
-        by_bar.setdefault(key(event)[1:], []).append(event)
-    for timeframe_s in life.timeframes_s:
-        text = timeframe_text(timeframe_s)
-        for row in life.candles(timeframe_s):
-            told = by_bar[text, rfc3339(row.ts_ns)]
-            assert names(told) == ["CANDLE_CLOSED"] + ["CANDLE_RESTATED"] * row.revision
-            assert [data(e)["revision"] for e in told] == list(range(row.revision + 1))
-            assert data(told[-1])["volume"] == row.volume
-            shown = [[data(e)[k] for k in ("open", "high", "low", "close", "trade_count")] for e in told]
-            assert all(a != b for a, b in pairwise(shown))
-            assert {e.ts_ns for e in told} == {row.ts_ns + timeframe_s * NS_PER_S}
-
-
-# Laws
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_any_batching_gives_the_same_rows_and_events(draw: st.DataObject) -> None:
-    seen = draw.draw(ticks(max_size=40))
-    lives = []
-    for _ in range(2):
-        life = Life()
-        for part in draw.draw(splits(len(seen))):
-            life.take(TickBatch(seen[part]))
-            if draw.draw(st.booleans()):
-                life.rotate()
-            if draw.draw(st.booleans()):  # closes early what the next trade would close
-                life.take(Clock(int(seen["ts_ns"][min(part.stop, len(seen) - 1)])))
-        lives.append(life)
-        assert_complete(life, seen, int(seen["ts_ns"].max()))
-        assert_announced(life)
-    assert list(map(key, lives[0].events)) == list(map(key, lives[1].events))
-
-
-@settings(max_examples=120, deadline=None)
-@given(st.data())
-def test_late_ticks_end_in_the_rows_of_an_ordered_fold(draw: st.DataObject) -> None:
-    seen = draw.draw(ticks(max_size=60))
-    order = np.argsort(np.arange(len(seen)) + draw.draw(lateness(len(seen))), kind="stable")
-    arriving, life, until_ns = seen[order], Life(), 0
-    for part in draw.draw(splits(len(seen))):
-        batch = np.sort(arriving[part], order="trade_id")
-        life.take(TickBatch(batch))
-        until_ns = max(until_ns, int(batch["ts_ns"].max()))
-        step = draw.draw(st.sampled_from(["", "rotate", "clock"]))
-        if step == "rotate":
-            life.rotate()
-        elif step == "clock":
-            until_ns += draw.draw(st.integers(0, 3)) * 50 * NS_PER_S
-            life.take(Clock(until_ns))
-    assert_complete(life, seen, until_ns)
-    assert_announced(life)
-
-
-@st.composite
-def lateness(draw: st.DrawFn, size: int) -> list[int]:
-    """Say of each trade behind how many others it comes."""
-    late = draw(st.dictionaries(st.integers(0, size - 1), st.integers(1, size), max_size=6))
-    return [late.get(i, 0) for i in range(size)]
-
-
-@pytest.mark.parametrize("batch", [1, 37, 5_000])
-def test_recorded_trades(batch: int) -> None:
-    seen = trades(HERE / "binance_spot_btcusdt_20240808-09.csv.gz")
-    if batch == 1:
-        seen = seen[:3_000]
-    life = Life((5, *TIMEFRAMES_S))
-    for start in range(0, len(seen), batch):
-        life.take(TickBatch(seen[start : start + batch]))
-        if start // batch % 100 == 50:
-            life.rotate()
-    assert_complete(life, seen, int(seen["ts_ns"].max()))
-    assert_announced(life)
-
-
-def test_recorded_trades_with_a_hole_that_is_filled_last() -> None:
-    seen = trades(HERE / "binance_spot_btcusdt_20240808-09.csv.gz")
-    life = Life()
-    hole = slice(4_000, 9_000)  # some four minutes
-    for part in (slice(0, 4_000), slice(9_000, 15_000), hole, slice(15_000, None)):
-        life.take(TickBatch(seen[part]))
-        life.rotate()
-    assert_complete(life, seen, int(seen["ts_ns"].max()))
-    assert_announced(life)
-    assert sum(row.revision for row in life.candles(60)) >= 3
-
 
 # Late ticks
 
@@ -326,33 +122,6 @@ def test_late_twice_for_one_bar_counts_two_revisions() -> None:
     life.take(TickBatch(at(7)))
     assert (life.candles(60)[0].revision, life.candles(60)[0].trade_count) == (2, 3)
     assert_announced(life)
-
-
-# Timeframes
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_a_new_timeframe_equals_a_fold_from_the_beginning(draw: st.DataObject) -> None:
-    seen = draw.draw(ticks(max_size=60))
-    life, until_ns = Life(), 0
-    order = np.argsort(np.arange(len(seen)) + draw.draw(lateness(len(seen))), kind="stable")
-    parts = draw.draw(splits(len(seen)))
-    change = draw.draw(st.integers(0, len(parts)))
-    for index, part in enumerate([*parts, slice(0, 0)]):
-        if index == change:
-            before = len(life.events)
-            life.write(life.core.set_timeframes((60, 180, 900)).rows)
-            life.timeframes_s = (60, 180, 900)
-            life.rotate()
-            assert len(life.events) == before
-            life.tables.pop("candles_5m", None)
-        if part.stop:
-            life.take(TickBatch(seen[order][part]))
-            until_ns = max(until_ns, int(seen[order][part]["ts_ns"].max()))
-    assert_complete(life, seen, until_ns)
-    assert life.core.timeframes_s == (60, 180, 900)
-    assert "candles_5m" not in life.tables
 
 
 # Gaps
