@@ -220,18 +220,22 @@ class Engine:
             self._lane.snapshot(fields)
 
     async def _deliver(self) -> None:
-        """Wait until the store has every event, as long as acknowledgements come.
+        """Wait until the store has every event; give up a store that acknowledges nothing.
 
         A lane that is down may be one that is just coming up.
         """
-        ends_s = time.monotonic() + DRAIN_S
-        acked, silent_at_s = 0, time.monotonic() + DRAIN_SILENCE_S
+        acked, now_s = 0, time.monotonic()
+        ends_s, silent_at_s = now_s + DRAIN_S, now_s + DRAIN_SILENCE_S
         while self._lane is not None and self._lane.acked_seq < self.last_event:
-            if self._lane.acked_seq > acked:
-                acked, silent_at_s = self._lane.acked_seq, time.monotonic() + DRAIN_SILENCE_S
-            if time.monotonic() > min(ends_s, silent_at_s):
+            if self._lane.acked_seq > acked or not self._lane.connected:
+                acked, silent_at_s = self._lane.acked_seq, now_s + DRAIN_SILENCE_S
+            if now_s > min(ends_s, silent_at_s):
+                log.warning(
+                    "events_not_delivered", pair=self._spec.pair.key, acked=acked, last=self.last_event
+                )
                 return
             await asyncio.sleep(0.01)
+            now_s = time.monotonic()
 
     def _write(self, now_ns: int) -> None:
         if now_ns >= self._write_due_ns and not self._writer.busy:

@@ -27,6 +27,8 @@ from tests.daemon.support import (
 )
 from tests.support import eventually
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a minute
+
 BTC, ETH, NEWER, UNLISTED = "BTCUSDT", "ETHUSDT", "ADAUSDT", "NOPEUSDT"
 REFUSED = ("json", "nan", "negative", "zero", "future")
 FLAWS = (*REFUSED, "event")  # an event of a kind that nobody knows is not for us

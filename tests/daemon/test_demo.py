@@ -14,8 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.daemon.support import MARKETD, STOP_S, environment, left
 from tests.support import eventually
+
+pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a minute
 
 LAST = re.compile(
     r"kept ([\d,]+) trades of 2 pairs in data/demo until the next demo; ask:\r?\n"

@@ -16,6 +16,8 @@ from storage.embedded_redis import EmbeddedRedis
 from tests.daemon.support import Daemon, announced, daemon, key, left
 from tests.recordings import HERE
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a minute
+
 BTC, HOLES = "BTCUSDT", "HOLESUSDT"
 RECORDED = HERE / "binance_spot_btcusdt_20260216.csv.gz"
 NOWHERE = {"ws_url": "ws://127.0.0.1:1", "rest_url": "http://127.0.0.1:1"}  # a replay asks nobody

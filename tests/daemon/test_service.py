@@ -28,6 +28,8 @@ from tests.daemon.support import (
     left,
 )
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a minute
+
 BTC, ETH = SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
