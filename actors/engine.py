@@ -143,7 +143,13 @@ class Engine:
         view = self._writer.view(self.core.open_rows, lambda: begin(self._files.hot.connection))
         opened, cursor = await view
         with closing(cursor):
-            return await asyncio.to_thread(read, cursor, opened)
+            reading = asyncio.create_task(asyncio.to_thread(read, cursor, opened))
+            try:
+                return await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                cursor.interrupt()
+                await asyncio.wait([reading])
+                raise
 
     async def _work(self, tasks: list[asyncio.Task[None]]) -> None:
         gather_s = self._spec.engine.gather_ms / 1_000

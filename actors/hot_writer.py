@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024  # until then DuckDB holds the rows in memory
 CHECKPOINT_EVERY_S = 60.0  # a checkpoint takes 0.1 s of CPU and more of the disk's time
 MAX_WAL_BYTES = 64 * 1024 * 1024  # sooner than that, if a restart would have so much to read
 RETRY_S = 1.0
+NICENESS = 10
 
 
 class HotWriter:
@@ -30,7 +33,7 @@ class HotWriter:
     def __init__(self, hot: HotFile, wal: Path) -> None:
         self.error = ""
         self._hot, self._wal = hot, wal
-        self._thread = ThreadPoolExecutor(1, "hot-file")
+        self._thread = ThreadPoolExecutor(1, "hot-file", initializer=_give_way)
         self._rows, self._position = Rows(), hot.position
         self.pending_rows = 0
         self._cursors: dict[str, int] = {}
@@ -144,3 +147,8 @@ class HotWriter:
             await self.run(self._hot.checkpoint)
         except Retryable as error:
             log.info("checkpoint_later", error=str(error))
+
+
+def _give_way() -> None:
+    """Let the threads that bring events to subscribers go before this one."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -9,9 +9,10 @@ from pathlib import Path
 import structlog
 
 from actors.lane_frames import Fields, Hello, Outgoing, Resume, Snapshot, ToPair, event_frames, pair_reader
-from actors.lane_link import Link, short_path
+from actors.lane_link import Link
 from market.backoff import delays
 from market.errors import Retryable
+from storage.unix_path import short_path
 
 PAGE_EVENTS = 512
 _RECORD_BEHIND_S = 0.05

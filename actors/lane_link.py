@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 import structlog
@@ -87,13 +84,3 @@ class Link(asyncio.Protocol, Generic[T]):
             self.closed = True
             self.writable = False
             self._changed()
-
-
-@contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Name a socket within the 107 bytes that the kernel allows, however long its own path is."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

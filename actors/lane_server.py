@@ -18,8 +18,9 @@ from actors.lane_frames import (
     ToSupervisor,
     supervisor_reader,
 )
-from actors.lane_link import Link, short_path
+from actors.lane_link import Link
 from market.errors import BadFrame
+from storage.unix_path import short_path
 
 _BACKLOG = 512
 

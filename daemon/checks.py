@@ -16,8 +16,8 @@ import msgspec
 
 from actors.spec import LiveSource
 from daemon import lock
-from daemon.ray_head import reach
-from daemon.settings import EMBEDDED, RaySettings, RedisSettings, Settings
+from daemon.ray_head import reach, temp_dir
+from daemon.settings import EMBEDDED, RedisSettings, Settings
 from feeds import binance_spot, rest
 from market.errors import BadFrame, Retryable, Unreachable, UsageError
 from storage.bus import Bus
@@ -48,7 +48,7 @@ def check(settings: Settings) -> list[Finding]:
         *_data_dir(settings.data_dir),
         *_venues(settings),
         *_redis(settings.redis),
-        *_ray(settings.ray),
+        *_ray(settings),
     ]
 
 
@@ -154,11 +154,14 @@ async def _server(url: str) -> Finding:
     return _odd(f"redis: {shown}: {warning}") if warning else _good(f"redis: {shown} answers")
 
 
-def _ray(settings: RaySettings) -> Iterable[Finding]:
-    if settings.address:
-        try:
-            reach(settings.address)
-        except Unreachable as error:
-            yield _bad(str(error))
+def _ray(settings: Settings) -> Iterable[Finding]:
+    address = settings.ray.address
+    try:
+        if address:
+            reach(address)
         else:
-            yield _good(f"Ray at {settings.address}: answers")
+            temp_dir(settings.run_dir, settings.ray.temp_dir)
+    except (Unreachable, UsageError) as error:
+        yield _bad(str(error))
+    else:
+        yield _good(f"Ray at {address}: answers" if address else "ray: a head of its own")

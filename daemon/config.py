@@ -213,7 +213,9 @@ def _redis(document: Document, value: object) -> RedisSettings:
         return redis
     parts = _split(redis.url)
     if parts is None or not _names_a_server(parts):
-        document.refuse("redis.url", 'expected "embedded", redis://host, rediss://host or unix:///path')
+        document.refuse(
+            "redis.url", 'expected "embedded", redis://host[:port][/number], rediss://... or unix:///path'
+        )
     elif (parts.password or "password=" in parts.query) and document.from_file("redis.url"):
         document.refuse("redis.url", "holds a password: give it by the variable MARKETD__REDIS__URL")
     return redis
@@ -222,7 +224,9 @@ def _redis(document: Document, value: object) -> RedisSettings:
 def _names_a_server(parts: SplitResult) -> bool:
     if parts.scheme == "unix":
         return parts.path not in {"", "/"}
-    return parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+    database = parts.path.removeprefix("/")
+    numbered = not database or (database.isascii() and database.isdigit())
+    return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and numbered
 
 
 def _ray(document: Document, value: object) -> RaySettings:

@@ -12,15 +12,15 @@ from market.errors import UsageError
 
 
 class FolderLock:
-    """Hold `{data_dir}/run/lock` until released or the process ends, whichever way it ends.
+    """Hold `{data_dir}` and its `run/lock` until released or the process ends, whichever way it ends.
 
-    Children do not inherit it. Raises UsageError for a folder that is held (naming the holder) or that cannot
-    be written.
+    The file names the holder; the folder stays held if the file is removed. Children inherit neither. Raises
+    UsageError for a folder that is held or that cannot be written.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._fd: int | None = None
+        self._fds: list[int] = []
 
     def acquire(self) -> None:
         """Create data_dir and its run folder (0700) where needed, and take the lock."""
@@ -28,16 +28,15 @@ class FolderLock:
             run_dir = self._data_dir / "run"
             run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             run_dir.chmod(0o700)
-            self._fd = _take(run_dir / "lock", self._data_dir)
+            self._fds = _take(self._data_dir)
         except OSError as error:
             raise UsageError(
                 f"data_dir {self._data_dir}: {(error.strerror or str(error)).lower()}"
             ) from error
 
     def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        while self._fds:
+            os.close(self._fds.pop())
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -64,22 +63,26 @@ def holder(data_dir: Path) -> int | None:
         os.close(fd)  # and with it the lock, if it was free
 
 
-def _take(path: Path, data_dir: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _take(data_dir: Path) -> list[int]:
+    fds = [os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)]
     try:
-        _claim(fd, data_dir)
+        fds.append(os.open(data_dir / "run" / "lock", os.O_RDWR | os.O_CREAT, 0o600))
+        _claim(fds, data_dir)
     except BaseException:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
         raise
-    return fd
+    return fds
 
 
-def _claim(fd: int, data_dir: Path) -> None:
-    if not _locked(fd):
-        raise UsageError(f"data_dir {data_dir}: another marketd (pid {_pid(fd)}) is running on it")
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
-    os.fsync(fd)  # a full disk may answer only here
+def _claim(fds: list[int], data_dir: Path) -> None:
+    file = fds[-1]
+    if not all(_locked(fd) for fd in fds):
+        by = f" (pid {_pid(file)})" if _pid(file) else ""  # none where its lock file was removed
+        raise UsageError(f"data_dir {data_dir}: another marketd{by} is running on it")
+    os.ftruncate(file, 0)
+    os.pwrite(file, str(os.getpid()).encode(), 0)
+    os.fsync(file)  # a full disk may answer only here
 
 
 def _locked(fd: int) -> bool:

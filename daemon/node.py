@@ -7,7 +7,8 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from daemon import logs, orphans
 from daemon.ray_head import PAIR_RESOURCE, RayHead, attach, detach
 from daemon.settings import EMBEDDED, Settings
 from market.errors import MarketdError, Retryable
-from storage.bus import stream_maxlen
+from storage.bus import check_url, stream_maxlen
 from storage.embedded_redis import EmbeddedRedis
 
 log = structlog.get_logger()
@@ -75,6 +76,8 @@ class Node:
         self._redis: EmbeddedRedis | None = None
         if settings.redis.enabled and settings.redis.url == EMBEDDED:
             self._redis = EmbeddedRedis(settings.run_dir / "redis")
+        elif settings.redis.enabled:
+            check_url(settings.redis.url)
 
     @property
     def redis_url(self) -> str:
@@ -131,14 +134,18 @@ class Node:
             await asyncio.sleep(0.1)
 
     async def _ask(self, method: Any, *arguments: Any) -> Any:
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT_S) as patience:
-                self._asks.add(patience)
-                return await _get(method, *arguments)
-        except TimeoutError as error:
-            raise Retryable("no answer") from error
-        finally:
-            self._asks.discard(patience)
+        """Call an actor; when nobody waits for the answer any more, the actor is told to give it up."""
+        with _translated():
+            asked = method.remote(*arguments)
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S) as patience:
+                    self._asks.add(patience)
+                    return await asked
+            except asyncio.CancelledError:
+                _give_up(asked)
+                raise
+            finally:
+                self._asks.discard(patience)
 
     def _all(self) -> list[Watched]:
         return [*self.pairs, *([self.signals] if self.signals else [])]
@@ -249,18 +256,32 @@ class Node:
             log.warning("supervisor_not_stopped", error=str(error))
 
 
-async def _get(method: Any, *arguments: Any) -> Any:
-    """Call an actor; raise its own error as MarketdError, and Retryable where Ray has no answer from it."""
+async def _get(method: Any) -> Any:
+    with _translated():
+        return await method.remote()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise an actor's own error as MarketdError, and Retryable where Ray has no answer from it."""
     from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - as in attach
 
     try:
-        return await method.remote(*arguments)
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, MarketdError):
             raise error.cause from None
         raise MarketdError(str(error.cause)) from error
     except RayError as error:
         raise Retryable(f"Ray: {type(error).__name__}") from error
+    except TimeoutError as error:
+        raise Retryable("no answer") from error
+
+
+def _give_up(asked: Any) -> None:
+    import ray  # noqa: PLC0415 - as in attach
+
+    ray.cancel(asked)
 
 
 def _trouble(status: dict[str, Any]) -> str:

@@ -48,6 +48,7 @@ _SETTINGS = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
     "RAY_preload_python_modules": "daemon.ray_worker",
+    "RAY_worker_niceness": "0",  # else every other process goes before the pairs
     "RAY_task_events_report_interval_ms": "0",  # else leaving a head that died takes 5 s more
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "131072",

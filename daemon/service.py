@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -17,10 +18,11 @@ import uvloop
 
 from actors.spec import PairSpec, ReplaySource
 from daemon import logs, orphans
-from daemon.control import ControlServer
+from daemon.control_server import ControlServer
 from daemon.lock import FolderLock
 from daemon.node import Node
 from daemon.settings import Settings
+from feeds.replay import check_files
 from market.errors import UsageError
 from market.pairs import Pair
 
@@ -140,9 +142,12 @@ def replay(settings: Settings, files: Sequence[Path], pair: Pair | None, speed: 
     for file in files:
         if not file.is_file():
             raise UsageError(f"{file}: no such file")
+    check_files(files)
     spec = _replay_spec(settings, pair, ReplaySource(tuple(f.absolute() for f in files), speed))
-    kept = serve(settings, [spec], _until_finished)
-    sys.stdout.write(f"replayed: {kept:,} trades of {spec.pair} in {spec.folder}\n")
+    rejected = list[int]()
+    kept = serve(settings, [spec], functools.partial(_until_finished, rejected))
+    refused = f"; {sum(rejected):,} rows were none (table rejected)" if any(rejected) else ""
+    sys.stdout.write(f"replayed: {kept:,} trades of {spec.pair} in {spec.folder}{refused}\n")
     return 0
 
 
@@ -159,10 +164,12 @@ def _replay_spec(settings: Settings, pair: Pair | None, source: ReplaySource) ->
     return PairSpec(wanted, wanted.key, settings.data_dir / wanted.path, source, engine, lane)
 
 
-async def _until_finished(service: Service) -> None:
+async def _until_finished(rejected: list[int], service: Service) -> None:
+    """Wait for the end of all files; say how many rows of each pair were refused."""
     while True:
         done = [_is_finished(one.status) for one in service.node.pairs]
         if all(done):
+            rejected += [one.status["rejected"] for one in service.node.pairs]
             return
         await asyncio.sleep(FINISHED_POLL_S)
 

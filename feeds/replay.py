@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -20,24 +20,26 @@ CHUNK_TICKS = 4_096
 MAX_REJECTED = 10_000  # of a file
 COLUMNS = ("trade_id", "price", "size", "side", "ts_event_ns")
 YEAR_2009_NS = 1_230_768_000_000_000_000
-UNSOUND = "needs an id, a price and a size above 0, and a time from 2009 to now"
+UNSOUND = "needs an id, a price and a size above 0, a side of buy or sell, and a time from 2009 to now"
 _QUERY = """
     WITH typed AS (
         SELECT TRY_CAST(trade_id AS BIGINT) AS id, TRY_CAST(price AS DOUBLE) AS price,
             TRY_CAST(size AS DOUBLE) AS size, TRY_CAST(ts_event_ns AS BIGINT) AS ts_ns,
             CASE lower(side) WHEN 'buy' THEN 1 WHEN 'b' THEN 1 WHEN 'sell' THEN -1 WHEN 's' THEN -1 ELSE 0 END
                 ::TINYINT AS side,
+            coalesce(lower(side), '') IN ('buy', 'b', 'sell', 's', '') AS sided,
             concat_ws(',', trade_id, price, size, side, ts_event_ns) AS raw
         FROM {source})
     SELECT coalesce(id, 0) AS trade_id, coalesce(price, 0) AS price, coalesce(size, 0) AS size,
         coalesce(ts_ns, 0) AS ts_ns, side,
-        coalesce(id >= 0 AND price > 0 AND size > 0 AND isfinite(price) AND isfinite(size)
+        coalesce(sided AND id >= 0 AND price > 0 AND size > 0 AND isfinite(price) AND isfinite(size)
             AND ts_ns BETWEEN $since_ns AND $until_ns, false) AS sound,
         CASE WHEN NOT sound THEN raw END AS raw
     FROM typed ORDER BY trade_id
 """
 
 
+_HEADER = "SELECT trade_id, price, size, side, ts_event_ns FROM {source} LIMIT 0"
 _FIRST_ID = "SELECT min(TRY_CAST(trade_id AS BIGINT)) FROM {source}"
 
 
@@ -49,6 +51,7 @@ class ReplayFeed:
         self.duplicates = 0
         self.replayed = 0
         self._speed, self._next_id, self._last_ts_ns = speed, next_id, last_ts_ns
+        self.rejected = 0
         self._rejected: list[bytes] = []  # at most MAX_REJECTED
         self._chunks = self._read(files)
         self._ready: Ticks | None = None
@@ -72,6 +75,7 @@ class ReplayFeed:
             self._ready = next(self._chunks, None)
         self.finished = self._ready is None
         out: list[Input] = [Rejected(now_ns, UNSOUND, raw[:1024]) for raw in self._rejected]
+        self.rejected += len(self._rejected)
         self._rejected.clear()
         if self._ready is not None:
             due = self._due_count(now_ns)
@@ -83,7 +87,13 @@ class ReplayFeed:
         return []
 
     def status(self) -> dict[str, object]:
-        return {"state": "replaying", "replayed": self.replayed, "duplicates": self.duplicates, "holes": 0}
+        return {
+            "state": "replaying",
+            "replayed": self.replayed,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "holes": 0,
+        }
 
     def _read(self, files: tuple[Path, ...]) -> Iterator[Ticks]:
         for file in _by_first_id(files):
@@ -157,6 +167,13 @@ def read_trades(file: Path) -> tuple[Ticks, list[bytes]]:
     return ticks, [raw.encode() for raw in columns["raw"][~sound][:MAX_REJECTED]]
 
 
+def check_files(files: Sequence[Path]) -> None:
+    """Raise UsageError for the first file that cannot be read as trades."""
+    with duckdb.connect() as con:
+        for file in files:
+            _ask(con, file, _HEADER, {})
+
+
 def _by_first_id(files: tuple[Path, ...]) -> list[Path]:
     """Order files by what they hold: by name part 10 goes before part 2, whose trades would look repeated."""
     if len(files) < 2:
@@ -172,4 +189,5 @@ def _ask(con: DuckDBPyConnection, file: Path, sql: str, more: dict[str, int]) ->
     try:
         return con.execute(sql.format(source=source), {"file": str(file), **more})
     except duckdb.Error as error:
-        raise UsageError(f"{file}: {str(error).splitlines()[0]} (needs {', '.join(COLUMNS)})") from error
+        needs = f"no trade file with the columns {', '.join(COLUMNS)}"
+        raise UsageError(f"{file}: {needs}: {str(error).splitlines()[0]}") from error

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 from market.errors import UsageError
 
+MAX_LENGTH = 64
 MARKETS = ("spot", "futures", "dex")
 
 
@@ -52,6 +53,8 @@ class Pair:
 def _refusal(part: str, cased: str) -> str | None:
     if not part:
         return "is empty"
+    if len(part) > MAX_LENGTH:
+        return f"is longer than {MAX_LENGTH} characters"
     if part != cased:
         return f"expected {cased!r}"
     if part in {".", ".."} or any(c in "/:\\" or c.isspace() or not c.isprintable() for c in part):

@@ -34,6 +34,11 @@ def stream_maxlen(pairs: int) -> int:
     return min(MAX_STREAM_ENTRIES, STREAM_BUDGET_BYTES // (ENTRY_BYTES * max(pairs, 1)))
 
 
+def check_url(url: str) -> None:
+    """Raise UsageError for an address, or an option in it, that the client does not understand."""
+    _connection(url, 1.0)
+
+
 class Sent(NamedTuple):
     """What one pipeline did."""
 

@@ -31,6 +31,9 @@ _HEAD = struct.Struct("<Qq")
 class JournalDamaged(Fatal):
     """What was once whole is not: a record inside the chain fails its checksum, or a segment is gone."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; restore it, or move the pair's folder away to begin anew")
+
 
 class Head(NamedTuple):
     """The state at the beginning of a segment."""
@@ -90,7 +93,7 @@ def _payloads(path: Path) -> Iterator[tuple[bytes, int]]:
     with path.open("rb", buffering=BUFFER_BYTES) as file:
         end = len(MAGIC)
         if file.read(end) != MAGIC:
-            raise JournalDamaged(f"{path}: not a journal of this version")
+            raise JournalDamaged(f"{path}: is damaged, or of another version")
         while len(frame := file.read(_FRAME.size)) == _FRAME.size:
             length, check = _FRAME.unpack(frame)
             if not 0 < length <= MAX_RECORD_BYTES:

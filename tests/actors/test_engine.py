@@ -276,3 +276,18 @@ async def test_stop_does_not_wait_for_a_full_disk(small_disk: Path) -> None:
         async with working(spec(folder, sim.ws_url, sim.rest_url)) as again:
             await eventually(lambda: has_all(sim, again), timeout_s=20)
         await assert_stored(sim, tables(folder))
+
+
+async def test_a_question_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
+    async with trading(tmp_path) as (sim, service):
+        await emit(sim, 10)
+        endless = "SELECT count(*) FROM range(1_000_000) a, range(1_000_000) b WHERE a.range + b.range = 7"
+        asked = asyncio.create_task(service.query(endless, "csv", tmp_path / "never.csv"))
+        await eventually((tmp_path / "never.csv").exists)
+        asked.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([asked])
+        assert asked.cancelled()
+        await emit(sim, 10)
+        await service.query("SELECT count(*) AS n FROM ticks", "csv", tmp_path / "answer.csv")
+        assert (tmp_path / "answer.csv").read_text().startswith("n\n")

@@ -66,6 +66,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         "binance spot: BTCUSDT: TRADING",
         "binance spot: ETHUSDT: TRADING",
         "redis: the embedded server starts",
+        "ray: a head of its own",
     ]
     assert not await asyncio.to_thread(os.listdir, tmp_path)  # looking changes nothing
 
@@ -130,3 +131,8 @@ def test_a_redis_that_is_gone_and_no_secret_is_told(tmp_path: Path, url: str) ->
 def test_a_cluster_that_is_gone(tmp_path: Path) -> None:
     wanted = replace(settings(tmp_path, ""), ray=RaySettings(address="127.0.0.1:1"))
     assert about(check(wanted), "Ray at 127.0.0.1:1: ").fatal
+
+
+def test_a_folder_too_long_for_ray(tmp_path: Path) -> None:
+    wanted = replace(settings(tmp_path, ""), ray=RaySettings(temp_dir="/var/tmp/" + "long" * 10))
+    assert about(check(wanted), "ray.temp_dir /var/tmp/longlong").fatal

@@ -16,7 +16,7 @@ import pytest
 import actors
 import daemon
 import storage
-from daemon.control import ControlServer
+from daemon.control_server import ControlServer
 from market.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

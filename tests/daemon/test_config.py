@@ -186,7 +186,7 @@ BAD = [
     ),
     (
         PAIR + '[redis]\nurl = "localhost"\n',
-        'redis.url: expected "embedded", redis://host, rediss://host or unix:///path',
+        'redis.url: expected "embedded", redis://host[:port][/number], rediss://... or unix:///path',
     ),
     (
         PAIR + '[redis]\nurl = "redis://:secret@host"\n',

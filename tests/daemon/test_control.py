@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from daemon import control
-from daemon.control import ControlServer, NoDaemon, call
+from daemon import control_server
+from daemon.control import NoDaemon, call
+from daemon.control_server import ControlServer
 from market.errors import BadFrame, Fatal, RateLimited, Retryable, UsageError
 
 
@@ -83,6 +85,29 @@ async def test_many_at_once_do_not_wait_for_a_long_one(path: Path) -> None:
         await slow
 
 
+async def test_nobody_works_on_for_a_client_that_went_away(path: Path) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> Mapping[str, Any]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    server = ControlServer(path, {"work": work})
+    await server.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        request = msgspec.msgpack.encode({"method": "work", "params": {}})
+        client.sendall(len(request).to_bytes(4, "big") + request)
+        await began.wait()
+    async with asyncio.timeout(10):
+        await ended.wait()
+    await server.stop()
+
+
 async def test_it_works_from_another_process_without_asyncio(path: Path) -> None:
     code = (
         "import sys, json; from pathlib import Path; from daemon.control import call\n"
@@ -146,13 +171,13 @@ async def test_an_unknown_method_and_wrong_params_are_told(path: Path) -> None:
 
 
 async def test_sizes_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "MAX_REPLY", 3 << 20)
+    monkeypatch.setattr(control_server, "MAX_REPLY", 3 << 20)
     async with serving(path):
         assert len((await ask(path, "large", size=2 << 20))["bytes"]) == 2 << 20
         with pytest.raises(UsageError, match=r"^the answer is larger than 3 MiB$"):
             await ask(path, "large", size=4 << 20)
         with pytest.raises(Fatal):
-            await ask(path, "echo", text="x" * control.MAX_REQUEST)
+            await ask(path, "echo", text="x" * control_server.MAX_REQUEST)
 
 
 @pytest.mark.parametrize(

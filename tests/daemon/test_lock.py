@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_a_second_daemon_is_told_who_has_the_folder(tmp_path: Path) -> None:
     with FolderLock(data):
         assert holder(data) == os.getpid()
     assert holder(data) is None
+
+
+def test_a_folder_stays_held_when_its_run_folder_is_removed(tmp_path: Path) -> None:
+    with FolderLock(tmp_path):
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(UsageError, match=r"another marketd is running on it$"):
+            FolderLock(tmp_path).acquire()
+    with FolderLock(tmp_path):
+        assert holder(tmp_path) == os.getpid()
 
 
 def test_the_run_folder_is_private_even_if_it_was_not(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_a_missing_segment_is_found(folder: Path, journal: Journal) -> None:
 def test_another_file_is_refused(folder: Path, journal: Journal) -> None:
     journal.close()
     last_file(folder).write_bytes(b"not a journal at all, but long enough")
-    with pytest.raises(JournalDamaged, match="not a journal of this version"):
+    with pytest.raises(JournalDamaged, match="is damaged, or of another version; restore it"):
         Journal(folder, sync=True)
 
 
