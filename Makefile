@@ -3,14 +3,23 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# LIGHT=1 leaves out what only the embeddings need, which is gigabytes; everything else works without it.
+ifeq ($(filter-out 0,$(LIGHT)),)
+INSTALLED := $(VENV)/.installed-embeddings
+else
+INSTALLED := $(VENV)/.installed
+TESTS     := -m "not embeddings"
+endif
+
 .PHONY: run test install check bench lock clean
 run: install
 	@$(BIN)/marketd demo
 
-install: $(VENV)/.installed
+install: $(INSTALLED)
+	@test -e $(VENV)/.installed-embeddings || echo "LIGHT=1: without embeddings; LanceDB and marketd similar are off until make install"
 
-test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+test: $(VENV)/.installed-dev $(INSTALLED)
+	$(BIN)/pytest $(TESTS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -18,7 +27,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
+bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 $(BIN)/uv:
@@ -32,6 +41,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
 	@touch $@
 
+$(VENV)/.installed-embeddings: requirements-embeddings.lock $(VENV)/.installed
+	@echo "installing with embeddings: 7 GB once, most of it torch; LIGHT=1 does without"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-embeddings.lock
+	@touch $@
+
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-dev.lock
 	@touch $@
@@ -39,7 +53,8 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 # Pins every dependency anew, with hashes and without addresses.
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADE) pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev -c requirements.lock $(UPGRADE) pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra embeddings -c requirements.lock $(UPGRADE) pyproject.toml -o requirements-embeddings.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev -c requirements-embeddings.lock $(UPGRADE) pyproject.toml -o requirements-dev.lock
 	echo uv | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADE) - -o requirements.boot.lock
 
 clean:

@@ -6,18 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-import structlog
-
 from actors.lane_frames import Fields, Hello, Outgoing, Resume, Snapshot, ToPair, event_frames, pair_reader
-from actors.lane_link import Link
-from market.backoff import delays
-from market.errors import Retryable
-from storage.unix_path import short_path
+from actors.lane_link import Link, Reconnecting
 
 PAGE_EVENTS = 512
 _RECORD_BEHIND_S = 0.05
-
-log = structlog.get_logger(__name__)
 
 
 class LaneClient:
@@ -35,7 +28,9 @@ class LaneClient:
         read_after: Callable[[int, int], Awaitable[Sequence[Outgoing]]],
         on_ack: Callable[[int], None],
     ) -> None:
-        self._path = path
+        self._connection = Reconnecting(
+            path, lambda: Link(pair_reader(), self._received, self._wake.set), self._talk
+        )
         self._hello = hello
         self._read_after = read_after
         self._on_ack = on_ack
@@ -48,8 +43,6 @@ class LaneClient:
         self._newest = 0  # the last seq there is
         self._acked = 0
         self._snapshot: Fields | None = None  # waits for room; the latest wins
-        self._delays = delays()
-        self._was_up = True
 
     @property
     def connected(self) -> bool:
@@ -87,19 +80,9 @@ class LaneClient:
 
     async def run(self) -> None:
         """Keep the lane up until cancelled; whatever else `read_after` raises comes out here."""
-        while True:
-            try:
-                await self._converse()
-                self._note_down("the supervisor hung up")
-            except (OSError, Retryable) as error:
-                self._note_down(str(error))
-            await asyncio.sleep(next(self._delays))
+        await self._connection.run()
 
-    async def _converse(self) -> None:
-        link = Link(pair_reader(), self._received, self._wake.set)
-        loop = asyncio.get_running_loop()
-        with short_path(self._path) as path:
-            await loop.create_unix_connection(lambda: link, path)
+    async def _talk(self, link: Link[ToPair]) -> None:
         try:
             self._greet(link)
             while not link.closed:
@@ -110,7 +93,6 @@ class LaneClient:
         finally:
             self._link = self._snapshot = None
             self._resumed = self._live = False
-            link.close()
 
     def _greet(self, link: Link[ToPair]) -> None:
         hello = self._hello()
@@ -125,10 +107,7 @@ class LaneClient:
             self._sent, self._round = frame.after_seq, frame.round
             self._wake.set()
             return
-        self._delays = delays()
-        if not self._was_up:
-            self._was_up = True
-            log.info("lane_back", lane=self._path.name)
+        self._connection.works()
         if frame.seq > self._acked:
             self._acked = frame.seq
             self._on_ack(frame.seq)
@@ -161,8 +140,3 @@ class LaneClient:
         if self._snapshot is not None and link.writable:
             link.send(Snapshot(self._snapshot))
             self._snapshot = None
-
-    def _note_down(self, reason: str) -> None:
-        if self._was_up:
-            self._was_up = False
-            log.warning("lane_lost", lane=self._path.name, reason=reason)

@@ -60,9 +60,29 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
     seq: int
 
 
+class PageHello(msgspec.Struct, frozen=True, array_like=True, tag="page_hello"):
+    """A pair's first frame on a lane of pages: of which stream of its rows, by the numbers of Hello."""
+
+    pair_key: str
+    symbol: str
+    stream: str
+    last_seq: int
+    cursor: int
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True, tag="page"):
+    """Everything of a stream that is numbered after_seq < seq <= last_seq; `body` by `storage.pages`."""
+
+    round: int
+    after_seq: int
+    last_seq: int
+    body: bytes
+
+
 ToSupervisor: TypeAlias = Hello | Events | Snapshot
+ToSink: TypeAlias = PageHello | Page
 ToPair: TypeAlias = Resume | Ack
-Frame: TypeAlias = ToSupervisor | ToPair
+Frame: TypeAlias = ToSupervisor | ToSink | ToPair
 
 
 def encode(frame: Frame) -> bytearray:
@@ -118,6 +138,10 @@ class FrameReader(Generic[T]):
 
 def supervisor_reader() -> FrameReader[ToSupervisor]:
     return FrameReader(msgspec.msgpack.Decoder(ToSupervisor))
+
+
+def sink_reader() -> FrameReader[ToSink]:
+    return FrameReader(msgspec.msgpack.Decoder(ToSink))
 
 
 def pair_reader() -> FrameReader[ToPair]:

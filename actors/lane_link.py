@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import structlog
 
 from actors.lane_frames import Frame, FrameReader, encode
-from market.errors import BadFrame
+from market.backoff import delays
+from market.errors import BadFrame, Retryable
+from storage.unix_path import short_path
 
 WRITE_BUFFER_BYTES = 256 * 1024
 
@@ -84,3 +87,46 @@ class Link(asyncio.Protocol, Generic[T]):
             self.closed = True
             self.writable = False
             self._changed()
+
+
+class Reconnecting:
+    """Holds a conversation on a lane again and again; says once that it was lost, once that it is back."""
+
+    def __init__(
+        self, path: Path, link: Callable[[], Link[T]], talk: Callable[[Link[T]], Awaitable[None]]
+    ) -> None:
+        self._path, self._link, self._talk = path, link, talk
+        self._delays = delays()
+        self._was_up = True
+
+    def works(self) -> None:
+        """Note that the other end does what it should: the next loss is a new one."""
+        self._delays = delays()
+        if not self._was_up:
+            self._was_up = True
+            log.info("lane_back", lane=self._path.name)
+
+    async def run(self) -> None:
+        """Keep it up until cancelled; what else `talk` raises comes out here."""
+        while True:
+            try:
+                await self._converse()
+                self._note_down("the supervisor hung up")
+            except (OSError, Retryable) as error:
+                self._note_down(str(error))
+            await asyncio.sleep(next(self._delays))
+
+    async def _converse(self) -> None:
+        link = self._link()
+        loop = asyncio.get_running_loop()
+        with short_path(self._path) as path:
+            await loop.create_unix_connection(lambda: link, path)
+        try:
+            await self._talk(link)
+        finally:
+            link.close()
+
+    def _note_down(self, reason: str) -> None:
+        if self._was_up:
+            self._was_up = False
+            log.warning("lane_lost", lane=self._path.name, reason=reason)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from actors.lane_frames import (
     Ack,
@@ -39,7 +40,7 @@ class Lane:
 
     hello: Hello
 
-    def __init__(self, server: LaneServer, handler: LaneHandler) -> None:
+    def __init__(self, server: LaneServer[Lane], handler: LaneHandler) -> None:
         self._server = server
         self._handler = handler
         self._greeted = False
@@ -84,14 +85,25 @@ class Lane:
                 self._handler.left(self)
 
 
-class LaneServer:
-    """Listens at `path` and tells `handler` what the pairs say."""
+class Connected(Protocol):
+    """A supervisor's end of one connection, of whatever kind."""
 
-    def __init__(self, path: Path, handler: LaneHandler) -> None:
+    @property
+    def link(self) -> Link[Any]: ...
+    def close(self) -> None: ...
+
+
+L = TypeVar("L", bound=Connected)
+
+
+class LaneServer(Generic[L]):
+    """Listens at `path`; `accept` makes the lane of each pair that connects."""
+
+    def __init__(self, path: Path, accept: Callable[[LaneServer[L]], L]) -> None:
         self._path = path
-        self._handler = handler
+        self._new_lane = accept
         self._server: asyncio.Server | None = None
-        self.lanes: set[Lane] = set()
+        self.lanes: set[L] = set()
 
     async def start(self) -> None:
         """Listen, in place of whoever listened there before."""
@@ -112,6 +124,6 @@ class LaneServer:
             lane.close()
 
     def _accept(self) -> asyncio.Protocol:
-        lane = Lane(self, self._handler)
+        lane = self._new_lane(self)
         self.lanes.add(lane)
         return lane.link

@@ -34,7 +34,7 @@ class SignalService:
 
     def __init__(self, path: Path, bus: Bus) -> None:
         self._bus = bus
-        self._server = LaneServer(path, self)
+        self._server = LaneServer[Lane](path, lambda server: Lane(server, self))
         self._feeds: dict[Lane, Feed] = {}
         self._lanes: dict[Feed, Lane] = {}
         self._hellos: deque[Feed] = deque()  # wait to be told where to begin; one per lane

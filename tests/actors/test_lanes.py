@@ -60,8 +60,8 @@ def supervisor() -> Supervisor:
 
 
 @pytest.fixture
-async def server(path: Path, supervisor: Supervisor) -> AsyncIterator[LaneServer]:
-    server = LaneServer(path, supervisor)
+async def server(path: Path, supervisor: Supervisor) -> AsyncIterator[LaneServer[Lane]]:
+    server = LaneServer[Lane](path, lambda server: Lane(server, supervisor))
     await server.start()
     yield server
     server.close()
@@ -71,7 +71,9 @@ def one_to(last: int) -> list[int]:
     return list(range(1, last + 1))
 
 
-async def test_history_then_live_in_order(path: Path, supervisor: Supervisor, server: LaneServer) -> None:
+async def test_history_then_live_in_order(
+    path: Path, supervisor: Supervisor, server: LaneServer[Lane]
+) -> None:
     assert server.lanes == set()
     record = Record(path)
     record.add(3 * PAGE_EVENTS + 7)
@@ -88,7 +90,7 @@ async def test_history_then_live_in_order(path: Path, supervisor: Supervisor, se
 async def test_live_events_are_not_read_from_the_record(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
 ) -> None:
     assert server.lanes == set()
     record = Record(path)
@@ -108,7 +110,7 @@ async def test_live_events_are_not_read_from_the_record(
 async def test_the_supervisor_says_where_to_begin(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
 ) -> None:
     assert server.lanes == set()
     supervisor.start = 40
@@ -129,7 +131,7 @@ async def test_the_supervisor_says_where_to_begin(
 async def test_what_was_under_way_before_a_rewind_is_passed_over(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
 ) -> None:
     assert server.lanes == set()
     record = Record(path)
@@ -147,7 +149,7 @@ async def test_what_was_under_way_before_a_rewind_is_passed_over(
 async def test_a_record_that_shows_events_late_leaves_no_gap(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
 ) -> None:
     assert server.lanes == set()
     record = Record(path)
@@ -162,7 +164,9 @@ async def test_a_record_that_shows_events_late_leaves_no_gap(
     assert supervisor.seqs == one_to(20)
 
 
-async def test_survives_every_hanging_up(path: Path, supervisor: Supervisor, server: LaneServer) -> None:
+async def test_survives_every_hanging_up(
+    path: Path, supervisor: Supervisor, server: LaneServer[Lane]
+) -> None:
     record = Record(path)
     with capture_logs() as logs:
         async with running(record):
@@ -191,7 +195,7 @@ def test_a_supervisor_that_reads_nothing_costs_no_memory(path: Path, run: Callab
 
 async def _push_to_a_deaf_supervisor(path: Path) -> None:
     supervisor, record = Supervisor(), Record(path)
-    server = LaneServer(path, supervisor)
+    server = LaneServer[Lane](path, lambda server: Lane(server, supervisor))
     await server.start()
     async with running(record):
         await eventually(lambda: record.lane.connected)
@@ -216,7 +220,7 @@ async def _push_to_a_deaf_supervisor(path: Path) -> None:
 async def test_snapshots_go_nowhere_without_a_lane(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
 ) -> None:
     assert server.lanes == set()
     record = Record(path)
@@ -234,7 +238,7 @@ async def test_pairs_wait_for_their_supervisor(path: Path, supervisor: Superviso
         for record in records:
             record.tell(5)
         await asyncio.sleep(0.2)
-        server = LaneServer(path, supervisor)
+        server = LaneServer[Lane](path, lambda server: Lane(server, supervisor))
         await server.start()
         await eventually(lambda: all(record.lane.lag == 0 for record in records))
     await eventually(lambda: not supervisor.lanes)
@@ -244,7 +248,7 @@ async def test_pairs_wait_for_their_supervisor(path: Path, supervisor: Superviso
 
 async def test_a_path_too_long_for_a_socket(tmp_path: Path, supervisor: Supervisor) -> None:
     path = tmp_path / ("folder" * 20) / ("deeper" * 20) / "signals.sock"
-    server = LaneServer(path, supervisor)
+    server = LaneServer[Lane](path, lambda server: Lane(server, supervisor))
     await server.start()
     record = Record(path)
     async with running(record):
@@ -267,7 +271,7 @@ async def test_a_path_too_long_for_a_socket(tmp_path: Path, supervisor: Supervis
 async def test_whoever_talks_nonsense_is_hung_up_on(
     path: Path,
     supervisor: Supervisor,
-    server: LaneServer,
+    server: LaneServer[Lane],
     said: bytes,
 ) -> None:
     with capture_logs() as logs, socket.socket(socket.AF_UNIX) as stranger:

@@ -266,7 +266,7 @@ async def test_a_pair_that_restarts_takes_the_place_of_its_former_self(
 ) -> None:
     first, second = Record(path), Record(path)
     async with running(service):
-        task = asyncio.create_task(first.lane._converse())
+        task = asyncio.create_task(first.lane._connection._converse())
         await eventually(lambda: first.lane.connected)
         async with running(second):
             await eventually(lambda: second.lane.connected)
