@@ -14,8 +14,9 @@ from duckdb import DuckDBPyConnection
 
 from actors.core import Effects
 from actors.hot_writer import HotWriter
-from actors.lane_frames import Fields, Outgoing
+from actors.lane_frames import Outgoing
 from actors.latency import Latencies
+from actors.outlets import Outlet, Outlets
 from actors.recovery import PairFiles
 from actors.spec import PairSpec
 from market.errors import Fatal, Retryable
@@ -31,8 +32,6 @@ IDLE_S = 0.25
 FULL_RETRY_S = 1.0
 SNAPSHOT_EVERY_NS = 20 * NS_PER_S  # a quiet pair's snapshot lives 60 s in Redis
 SNAPSHOT_AT_MOST_NS = 100 * NS_PER_MS
-DRAIN_S = 20.0
-DRAIN_SILENCE_S = 8.0  # a store that acknowledges nothing for so long cannot be reached
 
 
 class Feed(Protocol):
@@ -45,18 +44,6 @@ class Feed(Protocol):
     def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]: ...
     def drain(self, now_ns: int) -> list[Input]: ...
     def status(self) -> dict[str, object]: ...
-
-
-class Lane(Protocol):
-    """Where events go."""
-
-    @property
-    def connected(self) -> bool: ...
-    @property
-    def acked_seq(self) -> int: ...
-    async def run(self) -> None: ...
-    def push(self, events: Sequence[Outgoing]) -> None: ...
-    def snapshot(self, fields: Fields) -> None: ...
 
 
 class Engine:
@@ -72,12 +59,16 @@ class Engine:
         files: PairFiles,
         writer: HotWriter,
         feed: Feed,
-        lane: Lane | None,
+        outlets: Outlets,
     ) -> None:
         self.latencies = Latencies()
-        self._spec, self._files, self._feed, self._lane = spec, files, feed, lane
+        self._spec, self._files, self._feed, self._lane = spec, files, feed, outlets.lane
         self._journal, self._writer = files.journal, writer
         self.core = files.core
+        self._outlets = list(outlets.pages)
+        if outlets.lane is not None:
+            self._outlets.insert(0, Outlet("redis", outlets.lane, lambda: self.last_event))
+        writer.on_written = self._look
         self.last_candle: Candle | None = None  # the last one closed, of the shortest timeframe
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
         self._shown_table = f"candles_{timeframe_text(min(spec.engine.timeframes_s))}"
@@ -109,23 +100,20 @@ class Engine:
 
     @property
     def sinks(self) -> dict[str, dict[str, object]]:
-        """Say how far each sink is behind, in events."""
-        if self._lane is None:
-            return {}
-        lag = self.last_event - self._lane.acked_seq
-        return {"redis": {"connected": self._lane.connected, "acked": self._lane.acked_seq, "lag": lag}}
+        """Say how far each sink is behind."""
+        now_ns = time.time_ns()
+        return {outlet.sink: outlet.status(now_ns) for outlet in self._outlets}
 
     async def run(self) -> None:
         """Work until `stop` is called or a replay's files end, then leave everything written."""
-        tasks = [asyncio.create_task(self._feed.run())]
-        if self._lane is not None:
-            tasks.append(asyncio.create_task(self._lane.run()))
+        works = [self._feed.run(), *(outlet.lane.run() for outlet in self._outlets)]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             await self._work(tasks)
             tasks[0].cancel()
             await self._commit(self._feed.drain(time.time_ns()))
             await self._writer.flush()
-            await self._deliver()
+            await asyncio.gather(*(outlet.deliver(self._spec.pair.key) for outlet in self._outlets))
             await self._writer.flush()
         finally:
             for task in tasks:
@@ -225,23 +213,9 @@ class Engine:
         if fields := self.core.market():
             self._lane.snapshot(fields)
 
-    async def _deliver(self) -> None:
-        """Wait until the store has every event; give up a store that acknowledges nothing.
-
-        A lane that is down may be one that is just coming up.
-        """
-        acked, now_s = 0, time.monotonic()
-        ends_s, silent_at_s = now_s + DRAIN_S, now_s + DRAIN_SILENCE_S
-        while self._lane is not None and self._lane.acked_seq < self.last_event:
-            if self._lane.acked_seq > acked or not self._lane.connected:
-                acked, silent_at_s = self._lane.acked_seq, now_s + DRAIN_SILENCE_S
-            if now_s > min(ends_s, silent_at_s):
-                log.warning(
-                    "events_not_delivered", pair=self._spec.pair.key, acked=acked, last=self.last_event
-                )
-                return
-            await asyncio.sleep(0.01)
-            now_s = time.monotonic()
+    def _look(self) -> None:
+        for outlet in self._outlets:
+            outlet.look(time.time_ns())
 
     def _write(self, now_ns: int) -> None:
         if now_ns >= self._write_due_ns and not self._writer.busy:

@@ -32,6 +32,7 @@ class HotWriter:
 
     def __init__(self, hot: HotFile, wal: Path) -> None:
         self.error = ""
+        self.on_written: Callable[[], None] = _nothing
         self._hot, self._wal = hot, wal
         self._thread = ThreadPoolExecutor(1, "hot-file", initializer=_give_way)
         self._rows, self._position = Rows(), hot.position
@@ -124,6 +125,7 @@ class HotWriter:
                 await asyncio.sleep(RETRY_S)
             else:
                 self.error = ""
+                self.on_written()
                 await self._checkpoint()
                 return
 
@@ -147,6 +149,10 @@ class HotWriter:
             await self.run(self._hot.checkpoint)
         except Retryable as error:
             log.info("checkpoint_later", error=str(error))
+
+
+def _nothing() -> None:
+    """Serve nobody: rows are written, and it is nobody's concern yet."""
 
 
 def _give_way() -> None:

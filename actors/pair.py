@@ -14,6 +14,8 @@ from actors.engine import Engine, Feed
 from actors.hot_writer import HotWriter
 from actors.lane_client import LaneClient
 from actors.lane_frames import Hello, Outgoing
+from actors.outlets import Outlets
+from actors.page_source import outlet
 from actors.recovery import PairFiles, open_pair
 from actors.report import report
 from actors.spec import LiveSource, PairSpec
@@ -94,7 +96,9 @@ class PairService:
         files = await asyncio.to_thread(open_pair, self.spec.folder, self.spec.pair, self.spec.engine)
         writer = HotWriter(files.hot, self.spec.folder / "trading.duckdb.wal")
         try:
-            self.engine = Engine(self.spec, files, writer, self._feed(files), self._lane(files, writer))
+            pages = [outlet(self.spec, sink, files.hot, writer) for sink in self.spec.sinks]
+            lane = self._lane(files, writer)
+            self.engine = Engine(self.spec, files, writer, self._feed(files), Outlets(lane, pages))
             self.failure = ""
             log.info("pair_recovered", pair=self.spec.pair.key, ticks=files.core.state.ledger.next_seq - 1)
             if self._stopping.is_set():

@@ -41,6 +41,16 @@ class ReplaySource:
 
 
 @dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """A store that gets pages: its cursor's name, its supervisor's socket, and of what stream."""
+
+    name: str
+    lane: Path
+    stream: str
+    timeframe: str = ""  # of a stream of candles
+
+
+@dataclass(frozen=True, slots=True)
 class PairSpec:
     pair: Pair
     alias: str
@@ -48,3 +58,4 @@ class PairSpec:
     source: LiveSource | ReplaySource
     engine: EngineSpec = field(default_factory=EngineSpec)
     signal_lane: Path | None = None  # the SignalSupervisor's socket; None: Redis is off
+    sinks: tuple[SinkSpec, ...] = ()

@@ -14,6 +14,7 @@ import uvloop
 from actors.engine import Engine
 from actors.hot_writer import HotWriter
 from actors.lane_frames import Fields, Outgoing
+from actors.outlets import Outlets
 from actors.recovery import PairFiles, open_pair
 from actors.spec import EngineSpec, LiveSource, PairSpec
 from benchmarks.recording import Frames
@@ -115,7 +116,7 @@ async def _run(spec: PairSpec, files: PairFiles, frames: Frames, size: int, flus
     intake = Intake(spec.pair.symbol, Splicer(frames.first_id), rules)
     writer = HotWriter(files.hot, spec.folder / "trading.duckdb.wal")
     feed = RecordedFeed(intake, writer, frames, size, flush_every)
-    feed.engine = Engine(spec, files, writer, feed, Nobody())
+    feed.engine = Engine(spec, files, writer, feed, Outlets(Nobody()))
     with Stopwatch() as watch:
         watch.attach("decode", binance_frames, "parse")
         watch.attach("splice", intake.splicer, "live")

@@ -14,7 +14,7 @@ import numpy as np
 
 from market.errors import UsageError
 from market.rows import EventRow, Row, Rows
-from market.ticks import Ticks, joined
+from market.ticks import TICK, Ticks, joined
 from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
 from storage.inserts import Inserter
 from storage.schema import SCHEMA_VERSION, ddl, tables
@@ -24,6 +24,11 @@ __all__ = ["REJECTED_CAP", "Damaged", "HotFile", "set_aside"]
 REJECTED_CAP = 10_000
 
 _EVENTS = "SELECT seq, epoch_ns(timestamp), event, data FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
+_TICKS = """
+SELECT seq, trade_id::BIGINT AS trade_id, epoch_ns(timestamp) AS ts_ns, price, volume AS size,
+    epoch_ns(received_at) AS received_ns, CASE side WHEN 'BUY' THEN 1 WHEN 'SELL' THEN -1 ELSE 0 END AS side
+FROM ticks WHERE seq > ? AND seq <= ? ORDER BY seq
+"""
 _CAP_REJECTED = """
 DELETE FROM rejected WHERE rowid NOT IN (SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ?)
 """
@@ -101,6 +106,9 @@ class HotFile:
     def last_tick_seq(self) -> int:
         return self._head.ticks.last
 
+    def last_event_seq(self) -> int:
+        return self._head.events.last
+
     def cursor(self, sink: str) -> int:
         """Give the last sequence number that `sink` acknowledged; 0 when none."""
         return self._cursors.get(sink, (0, 0))[0]
@@ -117,6 +125,15 @@ class HotFile:
             head = self._write(rows, position)
             self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [_text(head)])
         self._head = head
+
+    def ticks_after(self, seq: int, limit: int) -> Ticks:
+        """Read the ticks numbered seq + 1 to seq + limit, in order."""
+        with translated(self._path):
+            columns = self._sql.run(_TICKS, [seq, seq + limit]).fetchnumpy()
+        ticks = np.empty(len(columns["seq"]), TICK)
+        for name in TICK.names or ():
+            ticks[name] = columns[name]
+        return ticks
 
     def events_after(self, seq: int, limit: int) -> list[EventRow]:
         """Read the events numbered seq + 1 to seq + limit."""

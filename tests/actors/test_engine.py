@@ -14,6 +14,7 @@ import pytest
 
 from actors.engine import Engine
 from actors.hot_writer import HotWriter
+from actors.outlets import Outlets
 from actors.pair import PairService
 from actors.recovery import PairFiles, open_pair
 from feeds.sim.exchange import SimExchange
@@ -183,7 +184,7 @@ class FeedThatDies:
 def by_hand(folder: Path, feed: FeedThatDies) -> tuple[Engine, HotWriter, PairFiles]:
     files = open_pair(folder, PAIR, QUICK)
     writer = HotWriter(files.hot, folder / "trading.duckdb.wal")
-    return Engine(spec(folder), files, writer, feed, None), writer, files
+    return Engine(spec(folder), files, writer, feed, Outlets()), writer, files
 
 
 async def test_a_feed_that_dies_ends_the_engine_with_its_reason(tmp_path: Path) -> None:

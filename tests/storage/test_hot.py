@@ -239,3 +239,11 @@ def test_a_checkpoint_empties_the_log_and_removes_its_mark(path: Path) -> None:
     again = open_hot(path)
     assert (again.position, again.last_tick_seq()) == (1, 100)
     again.close()
+
+
+def test_ticks_are_read_back_as_they_came(hot: HotFile) -> None:
+    ticks = make_ticks(1_000)
+    hot.flush(Rows(ticks=[(1, ticks[:600]), (601, ticks[600:])]), 1)
+    assert hot.ticks_after(0, 1_000).tobytes() == ticks.tobytes()
+    assert hot.ticks_after(597, 6).tobytes() == ticks[597:603].tobytes()
+    assert len(hot.ticks_after(1_000, 10)) == 0

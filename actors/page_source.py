@@ -1,0 +1,47 @@
+"""A pair's file as its lanes of pages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors.hot_writer import HotWriter
+from actors.lane_frames import PageHello
+from actors.outlets import Outlet
+from actors.page_client import PageClient
+from actors.spec import PairSpec, SinkSpec
+from storage.hot import HotFile
+from storage.pages import CANDLES, PAGE_EVENTS, PAGE_TICKS, TICKS, encode_candles, encode_ticks
+
+Read = Callable[[int], tuple[int, bytes]]
+
+
+def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> Outlet:
+    """Connect one store of history to the pair's file; everything it is told is committed there."""
+    newest = {TICKS: hot.last_tick_seq, CANDLES: hot.last_event_seq}[sink.stream]
+    read = _ticks(hot) if sink.stream == TICKS else _candles(hot, sink.timeframe)
+    cursor = hot.cursor(sink.name)
+
+    def hello() -> PageHello:
+        return PageHello(spec.pair.key, spec.alias, sink.stream, newest(), client.acked_seq or cursor)
+
+    async def read_page(after: int) -> tuple[int, bytes]:
+        return await writer.run(lambda: read(after))
+
+    client = PageClient(sink.lane, hello, read_page, lambda seq: writer.set_cursor(sink.name, seq))
+    return Outlet(sink.name, client, newest, client.grown)
+
+
+def _ticks(hot: HotFile) -> Read:
+    def read(after: int) -> tuple[int, bytes]:
+        ticks = hot.ticks_after(after, PAGE_TICKS)
+        return after + len(ticks), encode_ticks(ticks)
+
+    return read
+
+
+def _candles(hot: HotFile, timeframe: str) -> Read:
+    def read(after: int) -> tuple[int, bytes]:
+        events = hot.events_after(after, PAGE_EVENTS)
+        return after + len(events), encode_candles(events, timeframe)
+
+    return read
