@@ -9,8 +9,9 @@ from actors.lane_frames import PageHello
 from actors.outlets import Outlet
 from actors.page_client import PageClient
 from actors.spec import PairSpec, SinkSpec
+from market.streams import CANDLES, TICKS
 from storage.hot import HotFile
-from storage.pages import CANDLES, PAGE_EVENTS, PAGE_TICKS, TICKS, encode_candles, encode_ticks
+from storage.pages import PAGE_EVENTS, PAGE_TICKS, encode_candles, encode_ticks
 
 Read = Callable[[int], tuple[int, bytes]]
 

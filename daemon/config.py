@@ -13,19 +13,24 @@ from daemon.document import Document
 from daemon.settings import (
     EMBEDDED,
     VENUES,
+    EmbeddingsSettings,
     EngineSettings,
     LogSettings,
     PairSettings,
+    QuestDBSettings,
     RaySettings,
     RedisSettings,
+    RetentionSettings,
     Settings,
     timeframe_s,
 )
 from market.errors import UsageError
 from market.pairs import Pair
 
-SECTIONS = ("data_dir", "pairs", "exchanges", "engine", "redis", "ray", "log")
-LATER = ("questdb", "embeddings", "retention", "archive", "object_store")
+SECTIONS = (
+    "data_dir", "pairs", "exchanges", "engine", "redis", "questdb", "embeddings", "retention", "ray", "log",
+)  # fmt: skip
+LATER = ("archive", "object_store")
 ABSENT = dict.fromkeys(LATER, "unknown section: this version of marketd has no such part")
 SUPPORTED = ", ".join(" ".join(venue) for venue in VENUES)
 
@@ -60,6 +65,10 @@ def load(path: Path | None, env: Mapping[str, str]) -> Settings:
         exchanges=_exchanges(document, root.get("exchanges", {})),
         engine=_engine(document, root.get("engine", {})),
         redis=_redis(document, root.get("redis", {})),
+        questdb=_questdb(document, root.get("questdb", {})),
+        embeddings=_embeddings(document, root.get("embeddings", {})),
+        retention=document.section("retention", root.get("retention", {}), RetentionSettings)
+        or RetentionSettings(),
         ray=_ray(document, root.get("ray", {})),
         log=document.section("log", root.get("log", {}), LogSettings) or LogSettings(),
     )
@@ -229,6 +238,26 @@ def _names_a_server(parts: SplitResult) -> bool:
     return parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and numbered
 
 
+def _questdb(document: Document, value: object) -> QuestDBSettings:
+    questdb = document.section("questdb", value, QuestDBSettings) or QuestDBSettings()
+    scheme, _, rest = questdb.url.partition("::")
+    if questdb.url == EMBEDDED:
+        return questdb
+    if scheme not in {"http", "https"} or "addr=" not in rest:
+        document.refuse("questdb.url", 'expected "embedded", or like http::addr=localhost:9000;')
+    elif _secret(rest) and document.from_file("questdb.url"):
+        document.refuse("questdb.url", "holds a secret: give it by the variable MARKETD__QUESTDB__URL")
+    return questdb
+
+
+def _secret(options: str) -> bool:
+    return any(option.partition("=")[0] in {"password", "token"} for option in options.split(";"))
+
+
+def _embeddings(document: Document, value: object) -> EmbeddingsSettings:
+    return document.section("embeddings", value, EmbeddingsSettings) or EmbeddingsSettings()
+
+
 def _ray(document: Document, value: object) -> RaySettings:
     ray = document.section("ray", value, RaySettings) or RaySettings()
     parts = _split(f"//{ray.address}")
@@ -246,5 +275,7 @@ def _together(document: Document, settings: Settings) -> None:
         document.refuse("engine.flush_interval_ms", f"is less than engine.gather_ms ({engine.gather_ms})")
     if engine.close_grace_ms >= engine.stale_after_s * 1_000:
         document.refuse("engine.close_grace_ms", f"reaches engine.stale_after_s ({engine.stale_after_s:g} s)")
+    if settings.embeddings.timeframe not in engine.timeframes:
+        document.refuse("embeddings.timeframe", "is none of engine.timeframes")
     if pairs > most and not settings.ray.address:
         document.refuse("pairs", f"{pairs} pairs, but engine.max_pairs_per_node is {most}")

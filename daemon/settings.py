@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from actors.spec import EngineSpec, LiveSource, PairSpec
+from actors.spec import EngineSpec, LiveSource, PairSpec, SinkSpec
 from market.pairs import Pair
+from market.streams import CANDLES, TICKS
 
 VENUES: Mapping[tuple[str, str], LiveSource] = MappingProxyType(
     {
@@ -72,6 +73,58 @@ class RedisSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestDBSettings:
+    """`url` is a client's configuration string, which may hold a password: it is never shown."""
+
+    url: str = field(default=EMBEDDED, repr=False)
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsSettings:
+    """`timeframe` is that of the candles whose market states are embedded, `model` a name or a path."""
+
+    enabled: bool = True
+    timeframe: str = "1m"
+    model: str = "all-MiniLM-L6-v2"
+    index: Literal["ivf_sq", "ivf_pq"] = "ivf_sq"
+
+
+Hot = Annotated[int, Meta(ge=0, le=366 * 86_400)]
+"""Seconds of event time that rows stay in a pair's file; 0: for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """How long rows stay hot, and how often (s) what is older goes to the archive."""
+
+    enabled: bool = True
+    sweep_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    ticks_s: Hot = 900
+    quotes_s: Hot = 900
+    order_flow_s: Hot = 900
+    events_s: Hot = 900
+    candles_1m_s: Hot = 900  # and of every shorter timeframe
+    candles_s: Hot = 3_600  # of the longer ones
+
+    def hot_s(self, timeframes_s: Iterable[int]) -> dict[str, int]:
+        """Say for each table how long its rows stay; what is kept for ever is not there."""
+        from market.rows import timeframe_text  # noqa: PLC0415 - numpy, which `marketd status` lives without
+
+        candles = {
+            f"candles_{timeframe_text(s)}": self.candles_1m_s if s <= 60 else self.candles_s
+            for s in timeframes_s
+        }
+        fixed = {
+            "ticks": self.ticks_s,
+            "quotes": self.quotes_s,
+            "order_flow": self.order_flow_s,
+            "events": self.events_s,
+        }
+        return {table: seconds for table, seconds in (fixed | candles).items() if seconds}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaySettings:
     """`address` "" means a head of our own; `temp_dir` "" means a folder chosen for it."""
 
@@ -96,6 +149,9 @@ class Settings:
     exchanges: Mapping[tuple[str, str], LiveSource] = field(default_factory=lambda: VENUES)
     engine: EngineSettings = EngineSettings()
     redis: RedisSettings = RedisSettings()
+    questdb: QuestDBSettings = QuestDBSettings()
+    embeddings: EmbeddingsSettings = EmbeddingsSettings()
+    retention: RetentionSettings = RetentionSettings()
     ray: RaySettings = RaySettings()
     log: LogSettings = LogSettings()
 
@@ -107,9 +163,27 @@ class Settings:
     def control_socket(self) -> Path:
         return self.run_dir / "control.sock"
 
+    def lane(self, supervisor: str) -> Path:
+        """Name the socket on which a supervisor waits for pairs."""
+        return self.run_dir / "lanes" / f"{supervisor}.sock"
+
+    @property
+    def sinks(self) -> tuple[SinkSpec, ...]:
+        """Say which stores get pages."""
+        sinks = []
+        if self.questdb.enabled:
+            lane = self.lane("questdb")
+            sinks += [
+                SinkSpec("questdb.trades", lane, TICKS),
+                SinkSpec("questdb.ohlcv", lane, CANDLES, "1m"),
+            ]
+        if self.embeddings.enabled:
+            sinks.append(SinkSpec("lancedb", self.lane("embeddings"), CANDLES, self.embeddings.timeframe))
+        return tuple(sinks)
+
     def pair_specs(self) -> tuple[PairSpec, ...]:
         """Say what each pair's actor is told, in the order of the file."""
-        lane = self.run_dir / "lanes" / "signal.sock" if self.redis.enabled else None
+        lane = self.lane("signal") if self.redis.enabled else None
         return tuple(
             PairSpec(
                 pair=one.pair,
@@ -118,6 +192,7 @@ class Settings:
                 source=self.exchanges[one.pair.exchange, one.pair.market],
                 engine=self.engine.spec(),
                 signal_lane=lane,
+                sinks=self.sinks,
             )
             for one in self.pairs
         )

@@ -13,9 +13,6 @@ from market.rows import Candle, EventRow
 from market.ticks import TICK, Ticks
 from market.times import NS_PER_S
 
-TICKS, CANDLES = "ticks", "candles"
-"""The streams: ticks by `ticks.seq`, complete bars by the `events.seq` that announced them."""
-
 PAGE_TICKS = 8_192
 PAGE_EVENTS = 2_048
 _BARS = frozenset({"CANDLE_CLOSED", "CANDLE_RESTATED"})

@@ -40,6 +40,10 @@ timeframes = ["1s", "5s", "1m"]
 stale_after_s = 3
 [redis]
 url = "{redis}"
+[questdb]
+enabled = false
+[embeddings]
+enabled = false
 """
 
 

@@ -89,13 +89,24 @@ def test_every_value_reaches_its_place() -> None:
     assert (settings.log.level, settings.log.format) == ("debug", "json")
 
 
+SECTIONS = "data_dir, pairs, exchanges, engine, redis, questdb, embeddings, retention, ray, log"
 BAD = [
-    ("bad = 1\n" + PAIR, "bad: unknown key (known: data_dir, pairs, exchanges, engine, redis, ray, log)"),
-    ("questdb = {}\n" + PAIR, "questdb: unknown section: this version of marketd has no such part"),
+    ("bad = 1\n" + PAIR, f"bad: unknown key (known: {SECTIONS})"),
     (
-        PAIR + "[retention]\nticks = 1\n",
-        "retention: unknown section: this version of marketd has no such part",
+        PAIR + "[object_store]\nurl = 's3://x'\n",
+        "object_store: unknown section: this version of marketd has no such part",
     ),
+    (PAIR + "[retention]\nticks_s = -1\n", "retention.ticks_s: expected int >= 0"),
+    (
+        PAIR + '[questdb]\nurl = "localhost:9000"\n',
+        'questdb.url: expected "embedded", or like http::addr=localhost:9000;',
+    ),
+    (
+        PAIR + '[questdb]\nurl = "http::addr=localhost:9000;password=secret;"\n',
+        "questdb.url: holds a secret: give it by the variable MARKETD__QUESTDB__URL",
+    ),
+    (PAIR + '[embeddings]\ntimeframe = "2h"\n', "embeddings.timeframe: is none of engine.timeframes"),
+    (PAIR + '[embeddings]\nindex = "hnsw"\n', "embeddings.index: expected one of ivf_sq, ivf_pq"),
     ("", "pairs: expected at least one [[pairs]] block"),
     ("pairs = 3\n", "pairs: expected array, got int"),
     ("pairs = [3]\n", "pairs[0]: expected table, got int"),
@@ -277,7 +288,7 @@ def test_the_environment_overrides_any_key(folder: Path) -> None:
         (
             "MARKETD__TYPO__X",
             "1",
-            "MARKETD__TYPO__X: unknown key (known: data_dir, pairs, exchanges, engine, redis, ray, log)",
+            f"MARKETD__TYPO__X: unknown key (known: {SECTIONS})",
         ),
         ("MARKETD__ENGINE__GATHER_MS", "fast", "MARKETD__ENGINE__GATHER_MS: expected int, got str"),
         ("MARKETD__ENGINE__GATHER_MS", "1\nx = 2", "MARKETD__ENGINE__GATHER_MS: expected int, got str"),
