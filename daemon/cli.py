@@ -102,6 +102,15 @@ def run(config: Config = None) -> None:
 
 
 @app.command()
+def ray_head(config: Config = None) -> None:
+    """Keep Ray's head for the daemon of the same data folder, as a service of its own."""
+    settings = _settings(config)
+    from daemon import ray_keeper
+
+    raise typer.Exit(ray_keeper.keep(settings))
+
+
+@app.command()
 def demo(
     pairs: Annotated[int, typer.Option(min=1, max=200, help="How many pairs.")] = 5,
     rate: Annotated[float, typer.Option(min=0.01, help="Trades a second, of all pairs together.")] = 100.0,
@@ -161,7 +170,7 @@ def query(
     settings, wanted = _settings(config), Pair.parse(pair)
     from daemon.control import NoDaemon, call
 
-    with TemporaryDirectory(prefix="marketd-") as folder:  # private: the actor writes the answer there
+    with _answer_folder(settings.run_dir) as folder:
         out = Path(folder, "answer")
         asked = {"pair": wanted.key, "sql": sql, "fmt": fmt.value, "out": str(out)}
         try:
@@ -172,6 +181,17 @@ def query(
             offline.query(settings, wanted, sql, fmt.value, out)
         with out.open("rb") as answer:
             shutil.copyfileobj(answer, sys.stdout.buffer)
+
+
+def _answer_folder(run_dir: Path) -> TemporaryDirectory[str]:
+    """Make a private folder for the pair's actor to write to: a service has a /tmp of its own."""
+    if not os.access(run_dir, os.W_OK):
+        return TemporaryDirectory(prefix="marketd-")
+    folder = TemporaryDirectory(prefix="answer-", dir=run_dir)
+    owner = run_dir.stat()
+    if os.geteuid() == 0:  # asks for whoever runs the daemon
+        os.chown(folder.name, owner.st_uid, owner.st_gid)
+    return folder
 
 
 @app.command()

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemon import orphans, ray_hook
+from daemon.kept_head import TOKEN, KeptHead
 from daemon.settings import RaySettings
 from market.errors import Unreachable, UsageError
 from storage.children import die_with_parent
@@ -64,17 +65,19 @@ class RayHead:
 
     Its sockets and logs are in `{run_dir}/ray` (or where that links to), what it says itself in
     `{run_dir}/ray-head.log`. The caller holds the data folder's lock, so an earlier head's are left-overs.
+    Where `marketd ray-head` keeps a head for this run folder, that one is used and none started.
     """
 
-    def __init__(self, run_dir: Path, settings: RaySettings, max_pairs: int) -> None:
+    def __init__(self, run_dir: Path, settings: RaySettings, max_pairs: int, token: str = "") -> None:
         self._run_dir = run_dir.absolute()
         self._settings = settings
         self._max_pairs = max_pairs
         self._temp_dir = Path()
         self._temp_lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._kept: KeptHead | None = None
         self._address = ""
-        self._token = secrets.token_hex(32)  # one for life: a process that attached remembers it
+        self._token = token or secrets.token_hex(32)  # one for life: a process that attached remembers it
 
     @property
     def address(self) -> str:
@@ -85,22 +88,32 @@ class RayHead:
     def environment(self) -> dict[str, str]:
         """Give what a process needs in its environment to attach; little where it is a cluster of others'."""
         mark = orphans.environment(self._run_dir)
-        return mark | self._own if self._child else mark
+        return mark | self._own if self._child or self._kept else mark
+
+    @property
+    def marked(self) -> Path:
+        """Name the run folder whose mark the head's workers carry (orphans): ours, or its keeper's."""
+        return self._kept.run_dir if self._kept else self._run_dir
 
     @property
     def _own(self) -> dict[str, str]:
-        return _SETTINGS | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._run_dir / "ray-token")}
+        return _SETTINGS | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.marked / TOKEN)}
 
     def start(self) -> str:
         """Start the head and return its address, after about 3 s; raise Unreachable with its last words.
 
         The thread that calls this must live as long as the head should: the kernel ends it with that thread.
         """
+        if self._kept is None and KeptHead(self._run_dir).is_held():
+            self._kept = KeptHead(self._run_dir)
+        if self._kept is not None:  # once a keeper's, always the keeper's: it is brought back, not replaced
+            self._address = self._kept.wait()
+            return self._address
         try:
             self._temp_dir = temp_dir(self._run_dir, self._settings.temp_dir)
             self._temp_lock = _prepare(self._temp_dir)
             _link(self._run_dir / "ray", self._temp_dir)
-            _write_token(self._run_dir / "ray-token", self._token)
+            _write_token(self._run_dir / TOKEN, self._token)
         except OSError as error:
             raise UsageError(f"ray.temp_dir {self._temp_dir}: {error.strerror or error}") from error
         self._child = self._spawn()
@@ -109,6 +122,8 @@ class RayHead:
 
     def poll(self) -> int | None:
         """Give None while the head lives; it ends by itself within 2 s of any of its own processes."""
+        if self._kept is not None:
+            return None if self._kept.address() else 1
         return None if self._child is None else self._child.poll()
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ import structlog
 import uvloop
 
 from actors.spec import PairSpec, ReplaySource
-from daemon import logs, orphans
+from daemon import logs, notify, orphans
 from daemon.control_server import ControlServer
 from daemon.lock import FolderLock
 from daemon.node import Node
@@ -115,8 +115,10 @@ class Service:
 
 
 def run(settings: Settings) -> int:
-    """Run the daemon until SIGTERM or SIGINT."""
-    serve(settings, settings.pair_specs())
+    """Run the daemon until SIGTERM or SIGINT, and keep the service manager told, if one started it."""
+    manager = notify.manager()
+    until = functools.partial(notify.keep_told, manager, settings.engine.stale_after_s) if manager else None
+    serve(settings, settings.pair_specs(), until)
     return 0
 
 
