@@ -1,0 +1,122 @@
+"""QuestDB's tables: what they must be, made where they are missing, checked where they are not."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import structlog
+
+from market.errors import Fatal
+from storage.questdb_sql import Sql, literal
+
+OLDEST = (9, 0)  # binary numbers in the line protocol, and materialized views that are no preview
+
+log = structlog.get_logger(__name__)
+
+
+class Table(NamedTuple):
+    name: str
+    columns: str  # as in CREATE TABLE
+    partition: str
+    keys: tuple[str, ...]  # beside the timestamp
+
+    @property
+    def types(self) -> dict[str, str]:
+        pairs = (column.split()[:2] for column in self.columns.split(","))
+        return {name: kind for name, kind in pairs}  # noqa: C416 - dict() does not take lists of two
+
+    @property
+    def ddl(self) -> str:
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.name} ({self.columns}) TIMESTAMP(timestamp)"
+            f" PARTITION BY {self.partition} WAL DEDUP UPSERT KEYS(timestamp, {', '.join(self.keys)})"
+        )
+
+
+_OHLCV = (
+    "symbol SYMBOL, open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE, volume DOUBLE, vwap DOUBLE,"
+    " trade_count LONG, timestamp TIMESTAMP"
+)
+TRADES = Table(
+    "trades",
+    "symbol SYMBOL CAPACITY 256 CACHE, price DOUBLE, size DOUBLE, timestamp TIMESTAMP,"
+    " exchange SYMBOL CAPACITY 32 NOCACHE, side SYMBOL CAPACITY 2 NOCACHE, seq LONG, trade_id VARCHAR",
+    "DAY",
+    ("symbol", "seq"),
+)
+OHLCV_1M = Table("ohlcv_1m", _OHLCV, "DAY", ("symbol",))
+OHLCV_1D = Table("ohlcv_1d", _OHLCV, "YEAR", ("symbol",))
+DEAD_LETTERS = Table(  # a row that was refused as JSON, at its own time (1970 where that was the fault)
+    "dead_letters",
+    "table_name SYMBOL, symbol VARCHAR, reason VARCHAR, row VARCHAR, timestamp TIMESTAMP",
+    "YEAR",
+    ("table_name", "symbol", "row"),
+)
+TABLES = (TRADES, OHLCV_1M, OHLCV_1D, DEAD_LETTERS)
+VIEW = "ohlcv_1h"
+_VIEW_TYPES = {
+    **{"timestamp": "TIMESTAMP", "symbol": "SYMBOL"},
+    **dict.fromkeys(("open", "high", "low", "close", "volume"), "DOUBLE"),
+}
+_VIEW_DDL = (
+    f"CREATE MATERIALIZED VIEW IF NOT EXISTS {VIEW} AS (SELECT timestamp, symbol, first(open) open,"
+    " max(high) high, min(low) low, last(close) close, sum(volume) volume FROM ohlcv_1m SAMPLE BY 1h)"
+    " PARTITION BY MONTH"
+)
+
+
+def prepare(sql: Sql) -> None:
+    """Make what is missing and mend what stands still; raises Fatal where something else has our names."""
+    check_version(sql.rows("SELECT build()")[0][0])
+    for table in TABLES:
+        sql.rows(table.ddl)
+        check(sql, table)
+    sql.rows(_VIEW_DDL)
+    _check_columns(sql, VIEW, _VIEW_TYPES)
+    _resume(sql)
+    _refresh(sql)
+
+
+def check_version(build: str) -> None:
+    """Raise Fatal for a server that is too old, or tells no version at all."""
+    found = re.search(r"QuestDB (\d+)\.(\d+)", build)
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        told = build.partition(",")[0].removeprefix("Build Information: ")
+        raise Fatal(f"{told} is too old: QuestDB {OLDEST[0]}.{OLDEST[1]} or newer is needed")
+
+
+def check(sql: Sql, table: Table) -> None:
+    """Raise Fatal, naming the column, unless the table is ours; columns that somebody added do no harm."""
+    keys = _check_columns(sql, table.name, table.types)
+    for key in ("timestamp", *table.keys):
+        if key not in keys:
+            raise Fatal(f"QuestDB's table {table.name}: column {key} is no upsert key, rows would double")
+
+
+def _check_columns(sql: Sql, name: str, types: dict[str, str]) -> set[str]:
+    """Compare the columns with what they should be; return those that are upsert keys."""
+    ask = f'SELECT "column", type, upsertKey FROM table_columns({literal(name)})'
+    found = {column: (kind, key) for column, kind, key in sql.rows(ask)}
+    for column, kind in types.items():
+        there = found[column][0] if column in found else "missing"
+        if there != kind:
+            raise Fatal(f"QuestDB's table {name} is not ours: column {column} is {there}, expected {kind}")
+    return {column for column, (_, key) in found.items() if key}
+
+
+def _resume(sql: Sql) -> None:
+    """Have tables go on whose writing stopped, as after a full disk; they keep what they had accepted."""
+    for name, message in sql.rows("SELECT name, errorMessage FROM wal_tables() WHERE suspended"):
+        if name == VIEW or name in {table.name for table in TABLES}:
+            log.warning("questdb_table_resumed", table=name, stopped_by=message)
+            kind = "MATERIALIZED VIEW" if name == VIEW else "TABLE"
+            sql.rows(f"ALTER {kind} {name} RESUME WAL")
+
+
+def _refresh(sql: Sql) -> None:
+    """Have the view computed anew where its base was cut under it."""
+    ask = "SELECT invalidation_reason FROM materialized_views()"
+    for (reason,) in sql.rows(f"{ask} WHERE view_name = '{VIEW}' AND view_status = 'invalid'"):
+        log.warning("questdb_view_refreshed", view=VIEW, invalid_by=reason)
+        sql.rows(f"REFRESH MATERIALIZED VIEW {VIEW} FULL")

@@ -1,0 +1,85 @@
+"""SQL to QuestDB over HTTP, answered in JSON; faults are translated here."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from market.errors import Fatal, MarketdError, Retryable
+from storage.questdb_url import Address
+
+_READ_BYTES = 65_536
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_REFUSED = {http.client.UNAUTHORIZED, http.client.FORBIDDEN}
+
+
+class Sql:
+    """Asks one question on one connection, answered within `timeout_s` or Retryable."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self._address, self._timeout_s = address, timeout_s
+        self._headers, self._tls = address.headers(), address.tls()
+
+    def rows(self, sql: str) -> list[list[Any]]:
+        """Ask; raises Retryable for what waiting may cure, Fatal where we are not let in."""
+        status, body = self._answer(sql)
+        answer = _parsed(body)
+        if status == http.client.OK and "error" not in answer:
+            return list(answer.get("dataset", []))
+        raise self._fault(status, answer)
+
+    def _answer(self, sql: str) -> tuple[int, bytes]:
+        deadline = time.monotonic() + self._timeout_s
+        connection = self._connection()
+        try:
+            connection.request("GET", f"/exec?query={quote(sql)}", headers=self._headers)
+            response = connection.getresponse()
+            return response.status, _read(response, deadline)
+        except (OSError, http.client.HTTPException) as error:
+            raise Retryable(f"QuestDB at {self._address}: {str(error) or 'no answer in time'}") from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        address, timeout_s = self._address, self._timeout_s
+        if self._tls:
+            return http.client.HTTPSConnection(
+                address.host, address.port, timeout=timeout_s, context=self._tls
+            )
+        return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+
+    def _fault(self, status: int, answer: dict[str, Any]) -> MarketdError:
+        reason = f"QuestDB at {self._address}: {answer.get('error', f'HTTP status {status}')}"
+        if status in _REFUSED:
+            return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
+        return Retryable(reason)
+
+
+def literal(text: str) -> str:
+    """Write a text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Read to the end, but not for ever from a server that sends a byte now and then."""
+    body = bytearray()
+    while chunk := response.read1(_READ_BYTES):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError("no whole answer in time")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise Retryable("QuestDB: an answer that is too large")
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """Read an answer's JSON; what is none becomes an error's text."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        answer = body[:200].decode(errors="replace").strip()
+    return answer if isinstance(answer, dict) else {"error": str(answer) or "an empty answer"}
