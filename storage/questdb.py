@@ -4,6 +4,8 @@ Foreign errors are translated here: whatever waiting may cure is `Retryable`. Ev
 a few times `timeout_s`: call it from a thread, one at a time.
 """
 
+# ruff: noqa: S608 - every name put into SQL here is one of our own schema
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -103,9 +105,9 @@ class QuestDB:
     def _write(self, table: schema.Table, frame: pd.DataFrame) -> tuple[Written, pd.DataFrame]:
         """Send what can be sent; return the counts and the rows that are stored."""
         early = [Refusal(int(index), "its time is before 1970") for index in before_1970(frame)]
-        sent = frame.drop(index=[refusal.index for refusal in early]) if early else frame
+        sent = frame.drop(index=[refusal.row for refusal in early]) if early else frame
         refusals = self._lines.send(table.name, sent, lambda: schema.check(self._sql, table))
-        stored = sent.drop(index=sent.index[[refusal.index for refusal in refusals]]) if refusals else sent
+        stored = sent.drop(index=sent.index[[refusal.row for refusal in refusals]]) if refusals else sent
         refused: list[tuple[Any, str]] = [(frame.index[index], reason) for index, reason in early]
         refused += [(sent.index[index], reason) for index, reason in refusals]
         if refused:

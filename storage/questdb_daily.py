@@ -1,12 +1,14 @@
 """Daily bars, computed inside QuestDB from the minute bars of whole UTC days."""
 
+# ruff: noqa: S608 - names are those of our own schema, symbols are quoted
+
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from market.errors import Retryable
 from market.times import DAY_NS, NS_PER_S, floor_ns
@@ -15,6 +17,7 @@ from storage.questdb_sql import Sql, literal
 Bars: TypeAlias = Iterable[tuple[str, int]]
 """Symbol and open time in ns of minute bars."""
 
+_T = TypeVar("_T")
 _POLL_S = 0.01
 _LAST_MINUTE_NS = DAY_NS - 60 * NS_PER_S
 _SYMBOLS_A_QUERY, _DAYS_A_QUERY = 100, 100  # a query travels in a URL
@@ -98,5 +101,5 @@ def _text(ts_ns: int) -> str:
     return datetime.fromtimestamp(ts_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _chunks[T](items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     return (items[at : at + size] for at in range(0, len(items), size))

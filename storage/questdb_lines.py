@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(NamedTuple):
-    index: int  # of the row in its frame
+    row: int  # counted in its frame
     reason: str
 
 
@@ -44,11 +44,11 @@ class Lines:
                 continue
             if not refusals:
                 suspect()
-            if refused.index == 0:
+            if refused.row == 0:
                 refusals.append(Refusal(start, refused.reason))
                 start, step = start + 1, 1
             else:
-                step = refused.index  # the rows before it are good: these first
+                step = refused.row  # the rows before it are good: these first
         return refusals
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Lines:
                 retry_timeout="0",  # retrying is the caller's
             )
             self._sender = questdb.Sender.from_conf(conf)
-            self._sender.establish()
+            self._sender.establish()  # type: ignore[no-untyped-call]  # its stub has no types here
         return self._sender
 
     def _fault(self, error: questdb.QuestDBError) -> Exception:
