@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from daemon import orphans, ray_hook
@@ -222,16 +222,11 @@ def attach(address: str, environment: Mapping[str, str]) -> None:
 
     # What Ray's listener tells of dead processes goes to stdout, amid our own output; its logs have it too.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  there is no public switch
-    handler = signal.getsignal(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        with contextlib.chdir(Path(__file__).parents[1]):
+        with _sigterm_stays_ours(), contextlib.chdir(Path(__file__).parents[1]):
             ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise Unreachable(f"Ray at {address}: {_one_line(error)}") from error
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def reach(address: str) -> None:
@@ -247,7 +242,20 @@ def detach() -> None:
     """Leave the cluster; what was started there by name, or detached, lives on."""
     import ray  # noqa: PLC0415  as in attach
 
-    ray.shutdown()
+    with _sigterm_stays_ours():
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _sigterm_stays_ours() -> Iterator[None]:
+    """Give SIGTERM its handler back: Ray takes it when it comes, and the default takes it when Ray goes."""
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _one_line(error: Exception) -> str:
