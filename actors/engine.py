@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol, TypeVar, cast
 
@@ -25,6 +25,7 @@ from market.inputs import Input
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
 from storage.reads import begin
+from storage.sweep import Plan, Swept
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Engine:
         self.core = files.core
         self._outlets = list(outlets.pages)
         if outlets.lane is not None:
-            self._outlets.insert(0, Outlet("redis", outlets.lane, lambda: self.last_event))
+            self._outlets.insert(0, Outlet("redis", "events", outlets.lane, lambda: self.last_event))
         writer.on_written = self._look
         self.last_candle: Candle | None = None  # the last one closed, of the shortest timeframe
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
@@ -138,6 +139,25 @@ class Engine:
                 cursor.interrupt()
                 await asyncio.wait([reading])
                 raise
+
+    async def sweep(self) -> Swept:
+        """Move what is old, and what every sink has, from the file into the archive; let old journal go.
+
+        Raises Retryable, with nothing changed, when a disk refuses.
+        """
+        if self.blocked:
+            raise Retryable(f"{self._spec.pair}: the disk refuses: {self.blocked}")
+        await self._writer.flush()
+        plan = sweep_plan(self.core.state.ledger.watermark_ns, self._spec.hot_s, self._acked())
+        return await self._writer.run(lambda: self._files.hot.sweep(plan))
+
+    def _acked(self) -> dict[str, int]:
+        """Say by table up to where every sink of it has acknowledged."""
+        acked: dict[str, int] = {}
+        for outlet in self._outlets:
+            seq = outlet.lane.acked_seq
+            acked[outlet.table] = min(seq, acked.get(outlet.table, seq))
+        return acked
 
     async def _work(self, tasks: list[asyncio.Task[None]]) -> None:
         gather_s = self._spec.engine.gather_ms / 1_000
@@ -238,3 +258,8 @@ class Engine:
             self._rotate_after_ns = now_ns + int(FULL_RETRY_S * NS_PER_S)
             return
         self._segment_since_ns, self._segment_first = now_ns, self._journal.number
+
+
+def sweep_plan(now_ns: int, hot_s: Mapping[str, int], acked: Mapping[str, int]) -> Plan:
+    """Say what may go of each table: what is older, by the pair's own clock, and what its sinks have."""
+    return {table: (now_ns - seconds * NS_PER_S, acked.get(table)) for table, seconds in hot_s.items()}

@@ -38,16 +38,17 @@ class Lane(SinkLane, Protocol):
 
 
 class Outlet:
-    """One sink: `newest` tells the last number that it is owed, `grown` tells its lane so."""
+    """One sink, of rows of a table: `newest` is the last number it is owed, `grown` tells its lane so."""
 
     def __init__(
         self,
         sink: str,
+        table: str,
         lane: SinkLane,
         newest: Callable[[], int],
         grown: Callable[[int], None] | None = None,
     ) -> None:
-        self.sink, self.lane = sink, lane
+        self.sink, self.lane, self.table = sink, lane, table
         self._newest, self._grown = newest, grown
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)  # (number, when it was there)
 

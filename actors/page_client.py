@@ -18,13 +18,15 @@ class PageClient:
     """Brings everything that is numbered to a supervisor, in order and without a hole.
 
     Nothing is queued here: `read_page(after_seq)` reads what follows from the record, and gives the number up
-    to which that is everything (`after_seq` itself: nothing yet), and its body.
+    to which that is everything (`after_seq` itself: nothing yet), and its body. `hello` is given the number
+    that was last acknowledged, which at first is `cursor`.
     """
 
     def __init__(
         self,
         path: Path,
-        hello: Callable[[], PageHello],
+        hello: Callable[[int], PageHello],
+        cursor: int,
         read_page: Callable[[int], Awaitable[tuple[int, bytes]]],
         on_ack: Callable[[int], None],
     ) -> None:
@@ -38,7 +40,7 @@ class PageClient:
         self._sent = 0
         self._flight: deque[int] = deque()  # last numbers of the pages under way
         self._newest = 0
-        self._acked = 0
+        self._acked = cursor
 
     @property
     def connected(self) -> bool:
@@ -61,9 +63,8 @@ class PageClient:
         await self._connection.run()
 
     async def _talk(self, link: Link[ToPair]) -> None:
-        hello = self._hello()
+        hello = self._hello(self._acked)
         self._newest = max(self._newest, hello.last_seq)
-        self._acked = max(self._acked, hello.cursor)
         link.send(hello)
         try:
             while not link.closed:

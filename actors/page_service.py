@@ -52,12 +52,13 @@ class PageService:
         self._server = LaneServer[PageLane](path, lambda server: PageLane(server, self))
         self._waiting: deque[tuple[PageLane, Page]] = deque()
         self._work = asyncio.Event()
-        self._error = "has not answered yet"
+        self._error, self._reached = "has not answered yet", True
         self._rows = 0
 
     def status(self) -> dict[str, Any]:
         return {
             "ok": not self._error,
+            "reached": self._reached,  # with an error: it answers, and refuses
             "error": self._error,
             "lanes": len(self._server.lanes),
             "waiting": len(self._waiting),
@@ -131,12 +132,12 @@ class PageService:
     def _note_ok(self) -> None:
         if self._error:
             log.info("store_ready", store=self._name)
-        self._error = ""
+        self._error, self._reached = "", True
 
     def _note_lost(self, error: MarketdError) -> None:
         if not self._error or (not isinstance(error, Retryable) and self._error != str(error)):
             log.warning("store_lost", store=self._name, reason=str(error))
-        self._error = str(error)
+        self._error, self._reached = str(error), not isinstance(error, Retryable)
 
 
 def _same(one: PageHello, other: PageHello) -> bool:

@@ -20,16 +20,17 @@ def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> O
     """Connect one store of history to the pair's file; everything it is told is committed there."""
     newest = {TICKS: hot.last_tick_seq, CANDLES: hot.last_event_seq}[sink.stream]
     read = _ticks(hot) if sink.stream == TICKS else _candles(hot, sink.timeframe)
-    cursor = hot.cursor(sink.name)
 
-    def hello() -> PageHello:
-        return PageHello(spec.pair.key, spec.alias, sink.stream, newest(), client.acked_seq or cursor)
+    def hello(acked: int) -> PageHello:
+        return PageHello(spec.pair.key, spec.alias, sink.stream, newest(), acked)
 
     async def read_page(after: int) -> tuple[int, bytes]:
         return await writer.run(lambda: read(after))
 
-    client = PageClient(sink.lane, hello, read_page, lambda seq: writer.set_cursor(sink.name, seq))
-    return Outlet(sink.name, client, newest, client.grown)
+    cursor = hot.cursor(sink.name)
+    client = PageClient(sink.lane, hello, cursor, read_page, lambda seq: writer.set_cursor(sink.name, seq))
+    table = {TICKS: "ticks", CANDLES: "events"}[sink.stream]
+    return Outlet(sink.name, table, client, newest, client.grown)
 
 
 def _ticks(hot: HotFile) -> Read:

@@ -81,6 +81,16 @@ class PairService:
         timeframes_s = self.spec.engine.timeframes_s
         return await self._working().ask(lambda cursor, opened: prove(cursor, opened, timeframes_s))
 
+    async def sweep(self) -> dict[str, Any]:
+        """Move old rows into the archive; say how much that was, and whether there is more."""
+        swept = await self._working().sweep()
+        parts = swept.tables.values()
+        return {
+            "rows": sum(part.rows for part in parts),
+            "bytes": sum(part.bytes for part in parts),
+            "more": swept.more,
+        }
+
     def status(self) -> dict[str, Any]:
         return report(self.spec, self.engine, self.failure)
 
@@ -166,6 +176,9 @@ class PairActor:
 
     async def prove(self) -> list[Claim]:
         return await self._service.prove()
+
+    async def sweep(self) -> dict[str, Any]:
+        return await self._service.sweep()
 
     async def stop(self) -> int:
         """Drain; return how many ticks the record holds."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 from actors.lane_frames import Fields, Outgoing
 from actors.lane_server import Lane, LaneServer
 from actors.signal_feed import Feed, gather, take_turn
+from actors.supervise import end, live
 from market.backoff import delays
 from market.errors import Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
@@ -51,6 +53,7 @@ class SignalService:
         latencies = sorted(self._latencies_ns)
         return {
             "redis_ok": self._redis_ok and not self._refused,
+            "reached": self._redis_ok,
             "refused": dict(self._refused),
             "lanes": len(self._feeds),
             "acked": {feed.hello.pair_key: feed.acked for feed in self._lanes if feed.resumed},
@@ -226,25 +229,17 @@ class SignalService:
 class SignalSupervisor:
     """The service as an actor's class; create it where an event loop runs."""
 
-    def __init__(self, path: Path, url: str, maxlen: int) -> None:
+    def __init__(self, path: Path, url: str, maxlen: int, prepare: Callable[[], None]) -> None:
+        prepare()
         self._service = SignalService(path, Bus(url, maxlen))
-        self._task = asyncio.get_running_loop().create_task(self._service.run())
-        self._task.add_done_callback(_die_of_a_bug)
+        self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), **self._service.status()}
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
-
-
-def _die_of_a_bug(task: asyncio.Task[None]) -> None:
-    """End the process: restarting it is its owner's business, living on without the service nobody's."""
-    if not task.cancelled() and (error := task.exception()):
-        log.critical("signal_service_failed", error=repr(error), exc_info=error)
-        os._exit(1)
+        await end(self._task)
 
 
 def _quantile_ms(ordered_ns: list[int], share: float) -> float | None:

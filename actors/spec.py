@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,3 +60,4 @@ class PairSpec:
     engine: EngineSpec = field(default_factory=EngineSpec)
     signal_lane: Path | None = None  # the SignalSupervisor's socket; None: Redis is off
     sinks: tuple[SinkSpec, ...] = ()
+    hot_s: Mapping[str, int] = field(default_factory=dict)  # by table: how long its rows stay in the file

@@ -40,6 +40,10 @@ rest_url = {rest_url}
 [engine]
 gather_ms = {gather_ms}
 timeframes = {timeframes}
+[questdb]
+enabled = false
+[embeddings]
+enabled = false
 [log]
 level = "error"
 """
@@ -98,13 +102,14 @@ class Daemon:
         """Tell the daemon's processes apart."""
         status = self.status()
         pairs = {one["pid"] for one in status["pairs"]}
+        supervisors = {one.get("pid"): name for name, one in status["supervisors"].items()}
         out: dict[str, list[psutil.Process]] = {"daemon": [psutil.Process(self.process.pid)]}
         for one in out["daemon"][0].children(recursive=True):
             role = "Ray's own"
             if one.pid in pairs:
                 role = "pairs"
-            elif one.pid == status["signals"]["pid"]:
-                role = "signal supervisor"
+            elif one.pid in supervisors:
+                role = f"{supervisors[one.pid]} supervisor"
             elif "-server" in one.name():
                 role = "Redis"
             out.setdefault(role, []).append(one)

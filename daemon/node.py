@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from actors.pair import PairActor
-from actors.signals import SignalSupervisor
 from actors.spec import PairSpec
-from daemon import logs, orphans
-from daemon.ray_head import PAIR_RESOURCE, RayHead, attach, detach
+from daemon import orphans
+from daemon.fleet import Fleet, create
+from daemon.keeper import Keeper
+from daemon.ray_head import RayHead, attach, detach
 from daemon.settings import EMBEDDED, Settings
+from daemon.watched import Watched
 from market.errors import MarketdError, Retryable
-from storage.bus import check_url, stream_maxlen
+from storage.bus import check_url
+from storage.embedded_questdb import EmbeddedQuestDB
 from storage.embedded_redis import EmbeddedRedis
 
 log = structlog.get_logger()
@@ -31,53 +31,30 @@ SILENT_S = 30.0  # an actor that lives and does not answer for so long is killed
 STOP_PAIRS_S = 35.0
 ASK_TIMEOUT_S = 3_600.0
 RECOVERY_S = 30.0  # a question waits so long for its pair to be back
-TROUBLED = frozenset({"failed", "stale", "unlisted"})
-FOREVER: dict[str, Any] = {
-    "max_restarts": -1,
-    "max_task_retries": 0,
-    "num_cpus": 0,
-    "enable_task_events": False,
-}
-
-
-@dataclass(slots=True)
-class Watched:
-    """An actor, and what is known of it."""
-
-    name: str
-    handle: Any
-    status: dict[str, Any] = field(default_factory=dict)
-    seen_s: float = field(default_factory=time.monotonic)
-    restarts: int = 0
-    probe: asyncio.Task[None] | None = None
-
-    def saw(self, status: dict[str, Any]) -> None:
-        if self.status and self.status["pid"] != status["pid"]:
-            self.restarts += 1
-            log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
-        if (trouble := _trouble(status)) != _trouble(self.status):
-            log.warning("actor_troubled", actor=self.name, trouble=trouble or "it is over")
-        self.status, self.seen_s = status, time.monotonic()
+SERVES = {"redis": "signal", "questdb": "questdb"}
+"""Which supervisor is the only user of a server of ours."""
 
 
 class Node:
     """Start, watch and stop the processes; nothing here touches data."""
 
     def __init__(self, settings: Settings, specs: Sequence[PairSpec]) -> None:
-        self.pairs: list[Watched] = []
-        self.signals: Watched | None = None
+        self.fleet = Fleet()
         self.head_restarts = 0
-        self.redis_restarts = 0
         self._settings, self._specs = settings, specs
         self._head = RayHead(settings.run_dir, settings.ray, settings.engine.max_pairs_per_node)
         self._asks: set[asyncio.Timeout] = set()
-        self._redis_ok_s = time.monotonic()
         self._headless = False  # the head died and could not be started again yet
         self._redis: EmbeddedRedis | None = None
-        if settings.redis.enabled and settings.redis.url == EMBEDDED:
-            self._redis = EmbeddedRedis(settings.run_dir / "redis")
-        elif settings.redis.enabled:
-            check_url(settings.redis.url)
+        self.servers: dict[str, Keeper] = {}
+        if settings.redis.enabled:
+            self._keep_redis(settings)
+        if settings.questdb.enabled:
+            self._keep_questdb(settings)
+
+    @property
+    def pairs(self) -> list[Watched]:
+        return self.fleet.pairs
 
     @property
     def redis_url(self) -> str:
@@ -85,18 +62,39 @@ class Node:
 
     def start(self) -> None:
         """Start the servers and every actor; the actors come up by themselves after this returns."""
-        if self._redis is not None:
-            self._redis.start()
+        starting = {name: keeper.start() for name, keeper in self.servers.items()}
         if not self._settings.ray.address:
             self._head.start()
         attach(self._settings.ray.address or self._head.address, self._head.environment)
-        self._create()
+        if "redis" in starting:
+            starting["redis"].result()  # nothing is heard without it; other stores may come later
+        self.fleet = create(self._settings, self._specs, self.redis_url)
+
+    def _keep_redis(self, settings: Settings) -> None:
+        if settings.redis.url == EMBEDDED:
+            self._redis = EmbeddedRedis(settings.run_dir / "redis")
+            self.servers["redis"] = Keeper("redis", self._redis)
+        else:
+            check_url(settings.redis.url)
+
+    def _keep_questdb(self, settings: Settings) -> None:
+        if settings.questdb.url != EMBEDDED:
+            return
+        told = settings.questdb_url_file
+        told.unlink(missing_ok=True)  # of the server before
+        server = EmbeddedQuestDB(settings.data_dir / "questdb")
+
+        def started(url: str) -> None:
+            told.write_text(url, encoding="utf-8")
+            log.info("questdb_started", console=server.console)
+
+        self.servers["questdb"] = Keeper("questdb", server, started)
 
     async def watch(self) -> None:
         """Keep everything up until cancelled; an actor that is slow to answer keeps no other waiting."""
         try:
             while True:
-                for one in [] if self._headless else self._all():
+                for one in [] if self._headless else self.fleet.all:
                     self._probe(one)
                 self._revive()
                 await asyncio.sleep(PROBE_S)
@@ -106,24 +104,24 @@ class Node:
     async def stop(self) -> dict[str, int]:
         """Drain the pairs, then everything else; return the ticks kept by each pair that answered."""
         kept: dict[str, int] = {}
-        stops = (self._stop_pair(one, kept) for one in self.pairs)
+        stops = (self._stop_pair(one, kept) for one in self.fleet.pairs)
         try:
             async with asyncio.timeout(STOP_PAIRS_S):
                 await asyncio.gather(*stops)
         except TimeoutError:
-            log.error("drain_incomplete", pairs=[p.name for p in self.pairs if p.name not in kept])
-        await self._stop_signals()
+            log.error("drain_incomplete", pairs=[p.name for p in self.fleet.pairs if p.name not in kept])
+        await asyncio.gather(*(self._stop_supervisor(one) for one in self.fleet.supervisors.values()))
         detach()
         self._head.stop()
-        if self._redis is not None:
-            self._redis.stop()
+        for keeper in self.servers.values():
+            keeper.stop()
         return kept
 
     async def call(self, pair: str, method: str, *arguments: Any) -> Any:
         """Call a pair's actor by its key, again while it is recovering; raises its error, or LookupError."""
         deadline = time.monotonic() + RECOVERY_S
         while True:
-            one = next((p for p in self.pairs if p.name == f"pair:{pair}"), None)
+            one = next((p for p in self.fleet.pairs if p.name == f"pair:{pair}"), None)
             if one is None:
                 raise LookupError(pair)
             try:
@@ -147,26 +145,6 @@ class Node:
             finally:
                 self._asks.discard(patience)
 
-    def _all(self) -> list[Watched]:
-        return [*self.pairs, *([self.signals] if self.signals else [])]
-
-    def _create(self) -> None:
-        import ray  # noqa: PLC0415 - after attach, which sets its environment
-
-        prepare = functools.partial(logs.configure, self._settings.log.level, self._settings.log.format)
-        self.pairs = []
-        if self._settings.redis.enabled:
-            lane = self._settings.run_dir / "lanes" / "signal.sock"
-            lane.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            remote = ray.remote(SignalSupervisor).options(name="supervisor:signal", **FOREVER)
-            maxlen = stream_maxlen(len(self._specs))
-            self.signals = Watched("supervisor:signal", remote.remote(lane, self.redis_url, maxlen))
-        pair = ray.remote(PairActor)
-        options = FOREVER | {"resources": {PAIR_RESOURCE: 1}}
-        for spec in self._specs:
-            name = f"pair:{spec.pair.key}"
-            self.pairs.append(Watched(name, pair.options(name=name, **options).remote(spec, prepare)))
-
     def _probe(self, one: Watched) -> None:
         if one.probe is not None:
             if not one.probe.done():
@@ -175,7 +153,7 @@ class Node:
         one.probe = asyncio.create_task(self._look(one))
 
     def _end_probes(self) -> None:
-        for one in self._all():
+        for one in self.fleet.all:
             if one.probe is not None:
                 one.probe.cancel()
 
@@ -200,30 +178,18 @@ class Node:
 
     def _revive(self) -> None:
         """Start again what died; what does not start now is tried again at the next look."""
+        for name, keeper in self.servers.items():
+            keeper.look(well=self._is_well(SERVES[name]))
         try:
-            self._revive_redis()
             if self._headless or self._head.poll() is not None:
                 self._revive_head()
         except MarketdError as error:
             log.error("not_revived", error=str(error))
 
-    def _revive_redis(self) -> None:
-        if self._redis is None:
-            return
-        if self._signals_say_redis_ok():
-            self._redis_ok_s = time.monotonic()
-        hangs = time.monotonic() - self._redis_ok_s > SILENT_S
-        if self._redis.alive() and not hangs:
-            return
-        self.redis_restarts += 1
-        log.error("redis_hangs" if hangs else "redis_died", restarts=self.redis_restarts)
-        self._redis.stop()
-        self._redis.start()
-        self._redis_ok_s = time.monotonic()
-
-    def _signals_say_redis_ok(self) -> bool:
+    def _is_well(self, supervisor: str) -> bool:
         """Believe the server's only user; one that is itself away says nothing against it."""
-        return self.signals is None or bool(self.signals.status.get("redis_ok", True))
+        user = self.fleet.supervisors.get(supervisor)
+        return user is None or bool(user.status.get("reached", True))
 
     def _revive_head(self) -> None:
         """Begin anew with a head whose processes died, and every actor with it."""
@@ -235,7 +201,7 @@ class Node:
         self._head.stop()
         self._head.start()
         attach(self._head.address, self._head.environment)
-        self._create()
+        self.fleet = create(self._settings, self._specs, self.redis_url)
         self._headless = False
         for patience in self._asks:  # Ray forgets what was asked of the head before
             patience.reschedule(0)
@@ -246,14 +212,12 @@ class Node:
         except MarketdError as error:
             log.error("pair_not_drained", actor=one.name, error=str(error))
 
-    async def _stop_signals(self) -> None:
-        if self.signals is None:
-            return
+    async def _stop_supervisor(self, one: Watched) -> None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await _get(self.signals.handle.stop)
+                await _get(one.handle.stop)
         except (TimeoutError, MarketdError) as error:
-            log.warning("supervisor_not_stopped", error=str(error))
+            log.warning("supervisor_not_stopped", actor=one.name, error=str(error))
 
 
 async def _get(method: Any) -> Any:
@@ -282,16 +246,6 @@ def _give_up(asked: Any) -> None:
     import ray  # noqa: PLC0415 - as in attach
 
     ray.cancel(asked)
-
-
-def _trouble(status: dict[str, Any]) -> str:
-    """Say what keeps a pair from its work, if anything."""
-    if blocked := str(status.get("blocked", "")):
-        return blocked
-    if (state := status.get("state")) not in TROUBLED:
-        return ""
-    reason = status["error"] or status.get("last_error")
-    return f"{state}: {reason}" if reason else str(state)
 
 
 def _kill(pid: int) -> None:

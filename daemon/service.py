@@ -61,15 +61,17 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Describe the whole daemon as of the last probe."""
-        signals = self.node.signals
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._since_s, 1),
             "data_dir": str(self._settings.data_dir),
             "head_restarts": self.node.head_restarts,
-            "redis_restarts": self.node.redis_restarts,
+            "servers": {
+                name: {"restarts": keeper.restarts, "error": keeper.error}
+                for name, keeper in self.node.servers.items()
+            },
             "pairs": [{k: v for k, v in one.items() if k != "recent"} for one in self.reports()],
-            "signals": {**signals.status, "restarts": signals.restarts} if signals else None,
+            "supervisors": {name: one.report for name, one in self.node.fleet.supervisors.items()},
         }
 
     def reports(self) -> list[dict[str, Any]]:

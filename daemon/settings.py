@@ -163,6 +163,11 @@ class Settings:
     def control_socket(self) -> Path:
         return self.run_dir / "control.sock"
 
+    @property
+    def questdb_url_file(self) -> Path:
+        """Name the file that tells where the embedded QuestDB is now."""
+        return self.run_dir / "questdb.url"
+
     def lane(self, supervisor: str) -> Path:
         """Name the socket on which a supervisor waits for pairs."""
         return self.run_dir / "lanes" / f"{supervisor}.sock"
@@ -184,15 +189,17 @@ class Settings:
     def pair_specs(self) -> tuple[PairSpec, ...]:
         """Say what each pair's actor is told, in the order of the file."""
         lane = self.lane("signal") if self.redis.enabled else None
+        engine = self.engine.spec()
         return tuple(
             PairSpec(
                 pair=one.pair,
                 alias=one.alias,
                 folder=self.data_dir / one.pair.path,
                 source=self.exchanges[one.pair.exchange, one.pair.market],
-                engine=self.engine.spec(),
+                engine=engine,
                 signal_lane=lane,
                 sinks=self.sinks,
+                hot_s=self.retention.hot_s(engine.timeframes_s) if self.retention.enabled else {},
             )
             for one in self.pairs
         )

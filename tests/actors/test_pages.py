@@ -63,10 +63,10 @@ class Pair:
 
     def __init__(self, path: Path, symbol: str = "s", cursor: int = 0) -> None:
         self.symbol, self.cursor, self.newest, self.reads = symbol, cursor, 0, 0
-        self.lane = PageClient(path, self._hello, self._read, self._acked)
+        self.lane = PageClient(path, self._hello, cursor, self._read, self._acked)
 
-    def _hello(self) -> PageHello:
-        return PageHello(f"x:spot:{self.symbol}", self.symbol, "ticks", self.newest, self.cursor)
+    def _hello(self, acked: int) -> PageHello:
+        return PageHello(f"x:spot:{self.symbol}", self.symbol, "ticks", self.newest, acked)
 
     async def _read(self, after: int) -> tuple[int, bytes]:
         self.reads += 1
@@ -122,7 +122,7 @@ async def test_what_was_there_and_what_comes(path: Path, shelf: Shelf) -> None:
             await asyncio.sleep(0)
         await acknowledged(*pairs)
         assert service.status() | {"pings": 0} == {
-            "ok": True, "error": "", "lanes": 3, "waiting": 0, "rows": 3 * 165, "pings": 0,
+            "ok": True, "reached": True, "error": "", "lanes": 3, "waiting": 0, "rows": 3 * 165, "pings": 0,
         }  # fmt: skip
     assert shelf.kept == {symbol: list(range(1, 166)) for symbol in "abc"}
 
@@ -151,6 +151,7 @@ async def test_a_store_that_refuses_costs_lag_and_no_memory(
             await eventually(lambda: service.status()["waiting"] == WINDOW_PAGES)
             assert pair.reads <= 1 + WINDOW_PAGES
             assert pair.cursor == 10
+            assert service.status()["reached"] is isinstance(fault, Fatal)
             shelf.fault = None
             await acknowledged(pair)
             assert service.status()["ok"]

@@ -287,7 +287,7 @@ async def test_a_jump_in_the_sequence_ends_the_lane(service: SignalService, path
 
 
 async def test_the_actors_class_serves_until_stopped(server: EmbeddedRedis, path: Path) -> None:
-    supervisor = SignalSupervisor(path, server.url, 10_000)
+    supervisor = SignalSupervisor(path, server.url, 10_000, lambda: None)
     record = Record(path)
     async with running(record):
         record.tell(3)

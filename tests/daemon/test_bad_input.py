@@ -163,7 +163,7 @@ async def test_venue_and_redis_may_come_later(tmp_path: Path) -> None:
         with exchange(BTC, port=port) as venue:
             await made.streaming()
             await eventually(lambda: lags(made, 3), BACK_S)
-            assert not (await made.status())["signals"]["redis_ok"]
+            assert not (await made.status())["supervisors"]["signal"]["redis_ok"]
             assert server.start() == url
             try:
                 await announced(made, url, BTC)

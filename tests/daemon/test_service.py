@@ -99,7 +99,7 @@ async def test_status_tells_what_a_person_asks_first(live: Daemon) -> None:
     assert told[0].startswith(f"marketd (pid {live.pid}) on {live.data}, up ")
     assert [line.split()[0] for line in told[1:]] == [key(symbol) for symbol in SYMBOLS]
     status = json.loads((await live.ask("status", "--json")).stdout)
-    assert status["signals"]["redis_ok"]
+    assert status["supervisors"]["signal"]["redis_ok"]
     for pair in status["pairs"]:
         assert pair["ticks"] > 0
         assert pair["rss_bytes"] > 10_000_000
@@ -120,7 +120,7 @@ async def victims(made: Daemon, whom: str) -> tuple[list[int], list[str]]:
         case "all pairs":
             return list(pids.values()), list(SYMBOLS)
         case "the supervisor":
-            return [(await made.status())["signals"]["pid"]], []
+            return [(await made.status())["supervisors"]["signal"]["pid"]], []
         case "Redis":
             return named(made, "valkey-server", "redis-server"), []
         case _:

@@ -1,0 +1,91 @@
+"""Market states from the pairs' lanes to LanceDB: a text for each closed candle, a vector for each text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.page_service import Delivery, PageService
+from actors.supervise import end, live
+from analytics.state_text import MarketState, metadata, text
+from storage.pages import decode_candles
+
+if TYPE_CHECKING:
+    from storage.minilm import Encoder
+    from storage.vectors import Vectors
+
+
+class StatePages:
+    """LanceDB as a store of pages; the model is loaded, and the table opened, at the first `prepare`."""
+
+    def __init__(self, folder: Path, model: str, index: str) -> None:
+        self._folder, self._model_name, self._index = folder, model, index
+        self._model: Encoder | None = None
+        self._table: Vectors | None = None
+
+    def prepare(self) -> None:
+        if self._model is None or self._table is None:
+            self._open()
+
+    def write(self, deliveries: Sequence[Delivery]) -> int:
+        """Embed the candles; one of the same time takes the place of an earlier one."""
+        assert self._model is not None  # noqa: S101 - prepare comes first
+        assert self._table is not None  # noqa: S101
+        states = {(state.symbol, state.ts_ns): state for one in deliveries for state in _states(one)}
+        if states:
+            self._write(self._model, self._table, list(states.values()))
+        return len(states)
+
+    def ping(self) -> None:
+        """Do nothing: a folder answers when it is written."""
+
+    def status(self) -> dict[str, Any]:
+        return {"states": self._table.count() if self._table else None}
+
+    def close(self) -> None:
+        self._model = self._table = None
+
+    def _open(self) -> None:
+        for name in ("pydantic", "rich"):  # kept from the other actors
+            if sys.modules.get(name, sys) is None:
+                del sys.modules[name]
+        from storage.minilm import Encoder  # noqa: PLC0415 - seconds, and most of a gigabyte
+        from storage.vectors import Vectors  # noqa: PLC0415
+
+        self._table = Vectors(self._folder, self._index)
+        self._model = Encoder(self._model_name)
+
+    def _write(self, model: Encoder, table: Vectors, states: Sequence[MarketState]) -> None:
+        vectors = model.encode([text(state) for state in states])
+        table.write(
+            [
+                (state.symbol, state.ts_ns, metadata(state), vector)
+                for state, vector in zip(states, vectors, strict=True)
+            ]
+        )
+
+
+class EmbeddingSupervisor:
+    """The service as an actor's class; create it where an event loop runs."""
+
+    def __init__(self, path: Path, folder: Path, model: str, index: str, prepare: Callable[[], None]) -> None:
+        prepare()
+        self._service = PageService("lancedb", path, StatePages(folder, model, index))
+        self._task = live(self._service.run())
+
+    async def status(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), **self._service.status()}
+
+    async def stop(self) -> None:
+        """Close the lanes; what was not acknowledged stays with the pairs."""
+        await end(self._task)
+
+
+def _states(delivery: Delivery) -> list[MarketState]:
+    symbol = delivery.hello.symbol
+    return [
+        MarketState(symbol=symbol, ts_ns=bar.ts_ns, candle=bar) for bar in decode_candles(delivery.page.body)
+    ]

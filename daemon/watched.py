@@ -1,0 +1,48 @@
+"""An actor as its owner sees it: a handle, what it last said of itself, and how often it came back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+TROUBLED = frozenset({"failed", "stale", "unlisted"})
+
+
+@dataclass(slots=True)
+class Watched:
+    """An actor, and what is known of it."""
+
+    name: str
+    handle: Any
+    status: dict[str, Any] = field(default_factory=dict)
+    seen_s: float = field(default_factory=time.monotonic)
+    restarts: int = 0
+    probe: asyncio.Task[None] | None = None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Say what it last said, and how often it was started again."""
+        return self.status | {"restarts": self.restarts}
+
+    def saw(self, status: dict[str, Any]) -> None:
+        if self.status and self.status["pid"] != status["pid"]:
+            self.restarts += 1
+            log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
+        if (trouble := _trouble(status)) != _trouble(self.status):
+            log.warning("actor_troubled", actor=self.name, trouble=trouble or "it is over")
+        self.status, self.seen_s = status, time.monotonic()
+
+
+def _trouble(status: dict[str, Any]) -> str:
+    """Say what keeps a pair from its work, if anything."""
+    if blocked := str(status.get("blocked", "")):
+        return blocked
+    if (state := status.get("state")) not in TROUBLED:
+        return ""
+    reason = status["error"] or status.get("last_error")
+    return f"{state}: {reason}" if reason else str(state)
