@@ -55,6 +55,7 @@ _SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": "131072",
 }
 _DRIVER = {
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a call to an actor of a head that died starts a Ray of its own
     "RAY_enable_metrics_collection": "0",  # else leaving a head that died takes 10 s
     "RAY_gcs_rpc_server_reconnect_timeout_s": "60",  # then Ray ends the process: we have left long before
 }
