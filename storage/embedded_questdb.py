@@ -31,6 +31,7 @@ _SETTINGS = {
     "LINE_TCP_ENABLED": "false",
     "TELEMETRY_ENABLED": "false",
     "METRICS_ENABLED": "true",
+    "HTTP_HEALTH_CHECK_AUTHENTICATION_REQUIRED": "false",
     "SHARED_WORKER_COUNT": "1",
     "CAIRO_WRITER_DATA_APPEND_PAGE_SIZE": "262144",
     "RAM_USAGE_LIMIT_BYTES": "1g",  # beside the heap; the default is 90 % of the machine's
@@ -144,8 +145,8 @@ class EmbeddedQuestDB:
             if _healthy(ports.health):
                 return True
             time.sleep(_POLL_S)
+        words = f"not healthy after {START_TIMEOUT_S:.0f} s" if self.alive() else self._last_words()
         self.stop()
-        words = self._last_words()
         if _LOST_PORT in words:
             return False
         raise Unreachable(f"embedded QuestDB did not start: {words}")

@@ -88,7 +88,7 @@ class Lines:
     def _fault(self, error: questdb.QuestDBError) -> Exception:
         import questdb  # noqa: PLC0415
 
-        reason = f"QuestDB at {self._address}: {error}"
+        reason = f"QuestDB at {self._address}: {' '.join(str(error).split())}"
         if error.code == questdb.QuestDBErrorCode.AuthError:
             return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
         return Retryable(reason)
