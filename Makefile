@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 TESTS     := -m "not embeddings"
 endif
 
-.PHONY: run test install check bench lock clean
+.PHONY: run test install check bench lock clean install-systemd
 run: install
 	@$(BIN)/marketd demo
 
@@ -56,6 +56,10 @@ lock: $(BIN)/uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra embeddings -c requirements.lock $(UPGRADE) pyproject.toml -o requirements-embeddings.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev -c requirements-embeddings.lock $(UPGRADE) pyproject.toml -o requirements-dev.lock
 	echo uv | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADE) - -o requirements.boot.lock
+
+# As root. DESTDIR= puts everything beneath a folder and starts nothing; PREFIX= says where marketd will be.
+install-systemd:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install.sh
 
 clean:
 	rm -rf $(VENV) build *.egg-info
