@@ -201,7 +201,7 @@ class Vectors:
         if have is None:
             return True
         stats = table.index_stats(have.name)
-        return stats.index_type.lower() != self._kind or stats.num_indices > MAX_DELTAS
+        return bool(stats.index_type.lower() != self._kind or stats.num_indices > MAX_DELTAS)
 
 
 def _import(folder: Path) -> Any:
