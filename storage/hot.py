@@ -11,24 +11,25 @@ from typing import NamedTuple
 import duckdb
 import msgspec
 import numpy as np
+import structlog
 
-from market.errors import UsageError
+from market.errors import Retryable, UsageError
 from market.rows import EventRow, Row, Rows
-from market.ticks import TICK, Ticks, joined
+from market.ticks import Ticks, joined
+from storage import archive_ledger
+from storage.archive import place_of, put_aside
+from storage.archive_ledger import Ledger
+from storage.archive_pages import Pages
 from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
 from storage.inserts import Inserter
-from storage.schema import SCHEMA_VERSION, ddl, tables
+from storage.schema import COPIED, SCHEMA_VERSION, ddl, is_sequence, tables
+from storage.sweep import Archived, Cut, Mark, Plan, Sweeper, Swept, cut
 
 __all__ = ["REJECTED_CAP", "Damaged", "HotFile", "set_aside"]
 
+log = structlog.get_logger()
 REJECTED_CAP = 10_000
 
-_EVENTS = "SELECT seq, epoch_ns(timestamp), event, data FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
-_TICKS = """
-SELECT seq, trade_id::BIGINT AS trade_id, epoch_ns(timestamp) AS ts_ns, price, volume AS size,
-    epoch_ns(received_at) AS received_ns, CASE side WHEN 'BUY' THEN 1 WHEN 'SELL' THEN -1 ELSE 0 END AS side
-FROM ticks WHERE seq > ? AND seq <= ? ORDER BY seq
-"""
 _CAP_REJECTED = """
 DELETE FROM rejected WHERE rowid NOT IN (SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ?)
 """
@@ -52,6 +53,14 @@ class Head(msgspec.Struct, frozen=True):
     ticks: Span = Span()
     events: Span = Span()
     cursors: dict[str, tuple[int, int]] = {}  # by sink: last acknowledged seq, and when (ns)
+    archived: Archived = Archived()
+
+
+class Left(NamedTuple):
+    """What of a record a file still holds: the least number or time of each table that has rows."""
+
+    record: int
+    first: dict[str, int]
 
 
 class HotFile:
@@ -69,15 +78,26 @@ class HotFile:
         self._sql = Inserter(con)
         self._head = _head(known)
         self._cursors = dict(self._head.cursors)
+        self._place = place_of(path.parent, known["pair"])
+        self._sweeper = Sweeper(con, self._place)
+        self._pages = Pages(con, self._place)
+        self._uncopied = set(COPIED)  # tables that may have changed since they were copied
+        self._journal_from = 0
 
     @classmethod
     def open(
-        cls, path: Path, pair_key: str, timeframes_s: Iterable[int], tick_size: float | None = None
+        cls,
+        path: Path,
+        pair_key: str,
+        timeframes_s: Iterable[int],
+        tick_size: float | None = None,
+        record: int = 0,
     ) -> HotFile:
         """Open or create the file and prove that it is whole.
 
-        The file's own tick size, once there is one, goes before `tick_size`. Raises Damaged, Retryable
-        (another process has it open) or UsageError (written by a later marketd).
+        The file's own tick size, once there is one, goes before `tick_size`. A new one stands for journal
+        record `record` above what the archive's ledger says. Raises Damaged, Retryable (another process has
+        it open) or UsageError (written by a later marketd).
         """
         timeframes = tuple(timeframes_s)
         if mark(path).exists():
@@ -90,7 +110,7 @@ class HotFile:
             con = connect(path)
             try:
                 if fresh:
-                    _create(con, pair_key, timeframes)
+                    _create(con, path, pair_key, timeframes, record)
                 known = _checked(con, path, pair_key)
                 _extend(con, timeframes, known, tick_size)
                 return cls(path, con)
@@ -103,11 +123,16 @@ class HotFile:
         """Number of the journal record that the rows stand for; 0 when there is none."""
         return self._head.record
 
+    @property
+    def archived(self) -> Archived:
+        """Tell what the archive holds of this pair."""
+        return self._head.archived
+
     def last_tick_seq(self) -> int:
-        return self._head.ticks.last
+        return max(self._head.ticks.last, self.archived.upto("ticks"))
 
     def last_event_seq(self) -> int:
-        return self._head.events.last
+        return max(self._head.events.last, self.archived.upto("events"))
 
     def cursor(self, sink: str) -> int:
         """Give the last sequence number that `sink` acknowledged; 0 when none."""
@@ -127,19 +152,49 @@ class HotFile:
         self._head = head
 
     def ticks_after(self, seq: int, limit: int) -> Ticks:
-        """Read the ticks numbered seq + 1 to seq + limit, in order."""
+        """Read the ticks numbered seq + 1 to seq + limit, in order, those that were swept from the archive.
+
+        Raises ArchiveDamaged if the archive has not all of them.
+        """
         with translated(self._path):
-            columns = self._sql.run(_TICKS, [seq, seq + limit]).fetchnumpy()
-        ticks = np.empty(len(columns["seq"]), TICK)
-        for name in TICK.names or ():
-            ticks[name] = columns[name]
-        return ticks
+            return self._pages.ticks(seq, min(seq + limit, self.last_tick_seq()), self.archived)
 
     def events_after(self, seq: int, limit: int) -> list[EventRow]:
-        """Read the events numbered seq + 1 to seq + limit."""
+        """Read the events numbered seq + 1 to seq + limit, as `ticks_after` does."""
         with translated(self._path):
-            found = self._sql.run(_EVENTS, [seq, seq + limit]).fetchall()
-        return [EventRow(number, ts_ns, event, data.encode()) for number, ts_ns, event, data in found]
+            return self._pages.events(seq, min(seq + limit, self.last_event_seq()), self.archived)
+
+    def sweep(self, plan: Plan) -> Swept:
+        """Move rows into the archive: durable and read back there before they are deleted here.
+
+        Raises Retryable, with nothing changed, if a disk refuses.
+        """
+        sweep = self.archived.sweep + 1
+        with translated(self._path):
+            cuts = [cut(self.connection, t, limits, self.archived.upto(t)) for t, limits in plan.items()]
+            cuts = [part for part in cuts if part.rows]
+            if not cuts:
+                return Swept(self.archived.sweep, {})
+            with self._sweeper.attempt(sweep):
+                written = {part.table: self._sweeper.write(part, sweep) for part in cuts}
+                self._delete(cuts, sweep)
+        self._save_ledger()
+        return Swept(sweep, written, any(part.more for part in cuts))
+
+    def left(self) -> Left:
+        """Tell what is still here of a record, once the small tables are copied; raises Retryable.
+
+        Journal that made nothing of this may go, when `release_journal` has noted it.
+        """
+        with translated(self._path):
+            self._copy()
+            first = {table: self._first(table) for table in _names(self.connection) - {"meta", *COPIED}}
+        return Left(self.position, {table: least for table, least in first.items() if least is not None})
+
+    def release_journal(self, first: int) -> None:
+        """Note, durably, that segments before `first` are not needed any more; raises Retryable."""
+        archive_ledger.save(self._path.parent, self._ledger(first))
+        self._journal_from = first
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file; a kill meanwhile leaves the mark that makes it Damaged.
@@ -171,7 +226,8 @@ class HotFile:
 
     def _write(self, rows: Rows, position: int) -> Head:
         events = _plus_events(self._head.events, rows.inserted)
-        head = Head(position, self._write_ticks(rows.ticks), events, dict(self._cursors))
+        head = Head(position, self._write_ticks(rows.ticks), events, dict(self._cursors), self.archived)
+        self._uncopied |= {*rows.inserted, *rows.replaced} & {*COPIED}
         for table, new in rows.inserted.items():
             if new:
                 self._sql.insert(table, new[-REJECTED_CAP:] if table == "rejected" else new)
@@ -192,20 +248,74 @@ class HotFile:
         self._sql.insert_ticks(seq, joined(ticks for _, ticks in chunks))
         return self._head.ticks.plus(len(seq), int(seq.min()), int(seq.max()))
 
+    def _delete(self, cuts: list[Cut], sweep: int) -> None:
+        """Delete what the archive has now, and say so, in one transaction."""
+        marks = {part.table: Mark(part.upto, self.position) for part in cuts}
+        archived = Archived(sweep, self.archived.marks | marks, self.archived.copied)
+        gone = {part.table: part for part in cuts if is_sequence(part.table)}
+        ticks = _minus(self._head.ticks, gone.get("ticks"))
+        events = _minus(self._head.events, gone.get("events"))
+        head = Head(self.position, ticks, events, self._head.cursors, archived)
+        with self._transaction():
+            for part in cuts:
+                self.connection.execute(f"DELETE FROM {part.table} WHERE {part.where}")  # noqa: S608 - ours
+            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [_text(head)])
+        self._head = head
+
+    def _copy(self) -> None:
+        """Bring the archive's copies of small tables up to this file."""
+        for table in sorted(self._uncopied):
+            archive_ledger.copy(self.connection, self._place, table, self.position)
+            self._uncopied.discard(table)
+
+    def _first(self, table: str) -> int | None:
+        key = "seq" if is_sequence(table) else "epoch_ns(timestamp)"
+        ((least,),) = self.connection.execute(f"SELECT min({key}) FROM {table}").fetchall()  # noqa: S608 - ours
+        return None if least is None else int(least)
+
+    def _save_ledger(self) -> None:
+        """Write the ledger; one that is older only makes a rebuilt file hold more."""
+        try:
+            archive_ledger.save(self._path.parent, self._ledger(self._journal_from))
+        except Retryable as error:
+            log.warning("archive_ledger_refused", file=str(self._path), error=str(error))
+
+    def _ledger(self, journal_from: int) -> Ledger:
+        return Ledger(self.archived, self._head.cursors, journal_from)
+
+
+def _minus(said: Span, part: Cut | None) -> Span:
+    if part is None:
+        return said
+    rows = said.rows - part.rows
+    return Span(rows, part.upto + 1, said.last) if rows else Span()
+
 
 def _plus_events(said: Span, inserted: dict[str, list[Row]]) -> Span:
     numbers = [row[0] for row in inserted.get("events", ())]
     return said.plus(len(numbers), min(numbers), max(numbers)) if numbers else said
 
 
-def _create(con: duckdb.DuckDBPyConnection, pair_key: str, timeframes_s: tuple[int, ...]) -> None:
-    """Make a new file in one transaction: a kill meanwhile leaves one without tables, which is Damaged."""
+def _create(
+    con: duckdb.DuckDBPyConnection, path: Path, pair_key: str, timeframes_s: tuple[int, ...], record: int
+) -> None:
+    """Make a new file in one transaction: a kill meanwhile leaves one without tables, which is Damaged.
+
+    What the archive holds beyond its ledger is made again from the journal, or is of a record that is gone.
+    """
+    ledger, place = archive_ledger.load(path.parent), place_of(path.parent, pair_key)
+    if beyond := place.above(ledger.archived.sweep):
+        log.warning("archive_set_aside", pair=pair_key, files=len(beyond), first=str(beyond[0].path))
+        for file in beyond:
+            put_aside(file.path)
     con.execute("BEGIN")
     for statement in ddl(timeframes_s):
         con.execute(statement)
+    copied = archive_ledger.restore_copies(con, place, ledger)
+    archived = msgspec.structs.replace(ledger.archived, copied=copied)
     con.execute(
         "INSERT INTO meta VALUES ('schema_version', ?), ('pair', ?), ('position', ?)",
-        [str(SCHEMA_VERSION), pair_key, _text(Head())],
+        [str(SCHEMA_VERSION), pair_key, _text(Head(record, Span(), Span(), ledger.cursors, archived))],
     )
     con.execute("COMMIT")
 

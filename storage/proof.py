@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import duckdb
 
-from market.errors import UsageError
 from market.rows import Row, timeframe_text
 from market.times import DAY_NS, NS_PER_S
-from storage.duck import Damaged, first_line, verdict
-from storage.reads import show
+from storage.reads import seen
 from storage.schema import candles_table, columns
 
 _EXACT = None
@@ -65,14 +63,13 @@ def prove(
 ) -> list[Claim]:
     """Check every claim on what a cursor of `reads.begin` sees, the open bars among the rows.
 
-    Raises Damaged when the file turns out unreadable.
+    Raises Damaged when the file turns out unreadable, ArchiveDamaged when its archive does.
     """
-    try:
-        show(cursor, open_rows)
+
+    def claims() -> list[Claim]:
         return [_claim(cursor, check) for check in _checks(sorted(timeframes_s))]
-    except duckdb.Error as error:
-        named = verdict(error, "verify")
-        raise named if isinstance(named, Damaged) else UsageError(first_line(error)) from error
+
+    return seen(cursor, open_rows, claims, "verify")
 
 
 def _claim(cursor: duckdb.DuckDBPyConnection, check: _Check) -> Claim:

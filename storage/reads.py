@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from market.errors import UsageError
 from market.rows import Row
+from storage.archive_views import Shown, show
 from storage.duck import Damaged, first_line, verdict
-from storage.inserts import Inserter
 
+T = TypeVar("T")
 TABLE_ROWS = 1_000
 """A table on a terminal ends here; the other formats give everything."""
 
@@ -42,12 +44,22 @@ def begin(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     cursor = con.cursor()
     try:
         cursor.execute("SET operator_memory_limit = '32MB'")  # half of all, so that the writer has the other
-        cursor.execute("BEGIN TRANSACTION READ ONLY")
-        cursor.execute("FROM meta").fetchall()  # a transaction sees what there is at its first look
+        _begin(cursor)
     except BaseException:
         cursor.close()
         raise
     return cursor
+
+
+def _begin(cursor: duckdb.DuckDBPyConnection) -> None:
+    cursor.execute("BEGIN TRANSACTION READ ONLY")
+    cursor.execute("FROM meta").fetchall()  # a transaction sees what there is at its first look
+
+
+def _anew(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Look again, at what is committed now: an error has ended the transaction and taken its views."""
+    cursor.execute("ROLLBACK")
+    _begin(cursor)
 
 
 def export(
@@ -62,15 +74,41 @@ def export(
     if fmt not in FORMATS:
         raise UsageError(f"format {fmt!r}: one of {', '.join(FORMATS)}")
     query, explains = reading(sql)
-    shown = {table: rows for table, rows in open_rows.items() if table in query.casefold()}
-    try:
-        show(cursor, shown)
+
+    def answer() -> None:
         if explains and fmt == "table":
             out.write_text("\n".join(plan for _, plan in cursor.execute(query).fetchall()), "utf-8")
         else:
             _write(cursor, _explained(cursor, query) if explains else query, fmt, out)
+
+    seen(cursor, open_rows, answer, "query", named_in=query)
+
+
+def seen(
+    cursor: duckdb.DuckDBPyConnection,
+    open_rows: Mapping[str, Sequence[Row]],
+    read: Callable[[], T],
+    what: str,
+    named_in: str | None = None,
+) -> T:
+    """Read the tables (those named in a text, if one is given) as one with the archive and `open_rows`.
+
+    What a compaction takes away meanwhile is looked for again, once. Raises ArchiveDamaged, naming the file.
+    """
+    shown = Shown()
+    try:
+        try:
+            show(cursor, open_rows, shown, named_in)
+            return read()
+        except (duckdb.Error, FileNotFoundError):
+            if not shown.vanished():
+                raise
+            _anew(cursor)
+            show(cursor, open_rows, shown, named_in)
+            return read()
     except duckdb.Error as error:
-        named = verdict(error, "query")
+        shown.suspect(error)
+        named = verdict(error, what)
         raise named if isinstance(named, Damaged) else UsageError(first_line(error)) from error
 
 
@@ -92,23 +130,6 @@ def reading(sql: str) -> tuple[str, bool]:
     if found := _FORBIDDEN.search(_COMMENT.sub("", text)):
         raise UsageError(f"{found[1]} may not be called by a query")
     return text, explains
-
-
-def show(cursor: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]]) -> None:
-    """Let `open_rows` stand in their tables, for this cursor alone."""
-    for table, rows in open_rows.items():
-        if rows:
-            _shadow(cursor, table, rows)
-
-
-def _shadow(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
-    """Hide a table behind a temporary view of the same name; a row stored in the meantime wins."""
-    ((catalog,),) = cursor.execute("SELECT current_catalog()").fetchall()
-    stored = f'"{catalog}".main.{table}'
-    cursor.execute(f"CREATE TEMP TABLE open_{table} AS FROM {stored} LIMIT 0")
-    Inserter(cursor).insert(table, rows, into=f"temp.open_{table}")
-    cursor.execute(f"DELETE FROM temp.open_{table} WHERE timestamp IN (SELECT timestamp FROM {stored})")
-    cursor.execute(f"CREATE TEMP VIEW {table} AS FROM {stored} UNION ALL FROM temp.open_{table}")
 
 
 def _one(sql: str) -> duckdb.Statement:

@@ -87,6 +87,11 @@ _FIXED: dict[str, Columns] = {
     ),
 }
 
+_SEQUENCES = ("ticks", "events")
+_UNKEYED = ("quotes",)
+COPIED = ("data_gaps", "rejected")
+"""Small tables that stay: the archive holds a copy of the whole."""
+
 _VIEWS = (
     # Spot quotes carry no venue time, so both sides are joined on this host's clock.
     """
@@ -111,6 +116,16 @@ def candles_table(timeframe_s: int) -> str:
 def tables(timeframes_s: Iterable[int]) -> dict[str, Columns]:
     """Describe every table of a file that keeps candles of these timeframes."""
     return _FIXED | {candles_table(tf): _CANDLES for tf in timeframes_s}
+
+
+def is_sequence(table: str) -> bool:
+    """Tell whether rows are numbered; those of the other tables that are swept have a timestamp only."""
+    return table in _SEQUENCES
+
+
+def is_keyed(table: str) -> bool:
+    """Tell whether there is one row a timestamp, which a later one restates."""
+    return table not in _SEQUENCES and table not in _UNKEYED
 
 
 def columns(table: str) -> Columns:
