@@ -277,6 +277,7 @@ class PairCore:
         for gap in [g for g in ledger.gaps if g.first_id == closed.first_id]:
             ledger.gaps.remove(gap)
             if missing := gap.last_id - gap.first_id + 1 - gap.rows_filled:
+                ledger.gaps_unfillable += 1
                 gap.reason = f"{gap.reason}; {missing} missing: {closed.reason}"
             row = _gap_row(gap, "UNFILLABLE" if missing else "FILLED", closed.closed_ns)
             self._out.rows.replace("data_gaps", row)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import end, live
+from actors.supervise import end, live, vitals
 from analytics.state_text import MarketState, metadata, text
 from storage.pages import decode_candles
 
@@ -77,7 +76,7 @@ class EmbeddingSupervisor:
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), **self._service.status()}
+        return vitals() | self._service.status()
 
     async def stop(self) -> None:
         """Close the lanes; what was not acknowledged stays with the pairs."""

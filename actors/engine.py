@@ -15,7 +15,7 @@ from duckdb import DuckDBPyConnection
 from actors.core import Effects
 from actors.hot_writer import HotWriter
 from actors.lane_frames import Outgoing
-from actors.latency import Latencies
+from actors.latency import Durations, Latencies
 from actors.outlets import Outlet, Outlets
 from actors.recovery import PairFiles
 from actors.spec import PairSpec
@@ -62,7 +62,8 @@ class Engine:
         feed: Feed,
         outlets: Outlets,
     ) -> None:
-        self.latencies = Latencies()
+        self.latencies, self.journal_s = Latencies(), Durations()
+        self.tick_lag_ns: int | None = None  # receive minus exchange time of the newest trade
         self._spec, self._files, self._feed, self._lane = spec, files, feed, outlets.lane
         self._journal, self._writer = files.journal, writer
         self.core = files.core
@@ -89,6 +90,10 @@ class Engine:
     def blocked(self) -> str:
         """Say what the disk refuses; empty when it takes everything."""
         return self._refused or self._writer.error
+
+    @property
+    def flush_s(self) -> Durations:
+        return self._writer.flush_s
 
     @property
     def finished(self) -> bool:
@@ -194,6 +199,7 @@ class Engine:
     async def _append(self, record: list[Input]) -> int:
         """Append a record, waiting for as long as the disk refuses it."""
         while True:
+            began_s = time.perf_counter()
             try:
                 number = self._journal.append(record)
             except Retryable as error:
@@ -202,6 +208,7 @@ class Engine:
                     raise
                 await asyncio.sleep(FULL_RETRY_S)
             else:
+                self.journal_s.add(time.perf_counter() - began_s)
                 self._refused = ""
                 return number
 
@@ -219,6 +226,7 @@ class Engine:
         for _, ticks in effects.rows.ticks:
             self._traded = True
             self.latencies.add(time.time_ns() - int(ticks["received_ns"][0]))
+            self.tick_lag_ns = int(ticks["received_ns"][-1]) - int(ticks["ts_ns"][-1])
         self._writer.add(effects.rows, number)
 
     def outgoing(self, event: Event) -> Outgoing:

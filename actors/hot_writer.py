@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 
+from actors.latency import Durations
 from market.errors import Retryable
 from market.rows import Rows
 from storage.hot import HotFile
@@ -32,6 +33,7 @@ class HotWriter:
 
     def __init__(self, hot: HotFile, wal: Path) -> None:
         self.error = ""
+        self.flush_s = Durations()
         self.on_written: Callable[[], None] = _nothing
         self._hot, self._wal = hot, wal
         self._thread = ThreadPoolExecutor(1, "hot-file", initializer=_give_way)
@@ -130,9 +132,11 @@ class HotWriter:
                 return
 
     def _flush(self, rows: Rows, cursors: dict[str, int], position: int) -> None:
+        began_s = time.perf_counter()
         for sink, seq in cursors.items():
             self._hot.set_cursor(sink, seq)
         self._hot.flush(rows, position)
+        self.flush_s.add(time.perf_counter() - began_s)
 
     def _complain(self, error: str) -> None:
         if error != self.error:

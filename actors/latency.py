@@ -8,6 +8,8 @@ import numpy as np
 
 from market.times import NS_PER_MS
 
+SERIES = 32
+
 
 class Latencies:
     """Keep the newest `bound` delays in nanoseconds; give percentiles in milliseconds."""
@@ -24,3 +26,19 @@ class Latencies:
             return None
         p50, p99 = np.percentile(np.array(self._delays), (50, 99)) / NS_PER_MS
         return round(float(p50), 3), round(float(p99), 3)
+
+
+class Durations:
+    """Count durations, and keep the newest SERIES of them for whoever looks now and then."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._newest: deque[float] = deque(maxlen=SERIES)
+
+    def add(self, seconds: float) -> None:
+        self._count += 1
+        self._newest.append(seconds)
+
+    @property
+    def series(self) -> tuple[int, list[float]]:
+        return self._count, list(self._newest)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import end, live
+from actors.supervise import end, live, vitals
 from market.errors import Retryable
 from market.pairs import Pair
 from market.streams import TICKS
@@ -71,7 +70,7 @@ class QuestDBSupervisor:
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), **self._service.status()}
+        return vitals() | self._service.status()
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from actors.supervise import end, live
+from actors.supervise import end, live, vitals
 from market.errors import MarketdError, Retryable
 
 log = structlog.get_logger(__name__)
@@ -98,7 +97,7 @@ class RetentionSupervisor:
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), **self._service.status()}
+        return vitals() | self._service.status()
 
     async def stop(self) -> None:
         """Leave everything as it is: a sweep that is under way ends with its pair."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,8 +13,9 @@ import structlog
 
 from actors.lane_frames import Fields, Outgoing
 from actors.lane_server import Lane, LaneServer
+from actors.latency import Durations
 from actors.signal_feed import Feed, gather, take_turn
-from actors.supervise import end, live
+from actors.supervise import end, live, vitals
 from market.backoff import delays
 from market.errors import Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
@@ -46,6 +46,7 @@ class SignalService:
         self._lost_at: float | None = None
         self._refused: dict[str, str] = {}  # by symbol, as long as it lasts
         self._latencies_ns: deque[int] = deque(maxlen=LATENCIES)
+        self._publish_s = Durations()
         self._counts: Counter[str] = Counter()
 
     def status(self) -> dict[str, Any]:
@@ -58,6 +59,7 @@ class SignalService:
             "lanes": len(self._feeds),
             "acked": {feed.hello.pair_key: feed.acked for feed in self._lanes if feed.resumed},
             "waiting": sum(len(feed.pending) for feed in self._lanes),
+            "publish_s": self._publish_s.series,
             "publish_latency_p50_ms": _quantile_ms(latencies, 0.50),
             "publish_latency_p99_ms": _quantile_ms(latencies, 0.99),
             **{
@@ -203,7 +205,10 @@ class SignalService:
             if not feed.full:
                 lane.go_on()
             self._counts["published"] += len(events)
-            self._latencies_ns.extend(now_ns - event.received_ns for event in events if event.received_ns)
+            delays_ns = [now_ns - event.received_ns for event in events if event.received_ns]
+            self._latencies_ns.extend(delays_ns)
+            for delay_ns in delays_ns:
+                self._publish_s.add(delay_ns / NS_PER_S)
 
     def _note_lost(self, reason: str) -> None:
         self._redis_ok = False
@@ -235,7 +240,7 @@ class SignalSupervisor:
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), **self._service.status()}
+        return vitals() | self._service.status()
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""

@@ -39,6 +39,7 @@ class Ledger(msgspec.Struct):
     ask: float = 0.0
     stale: bool = False
     gaps: list[Gap] = []
+    gaps_unfillable: int = 0
     revisions: dict[str, int] = {}  # of restated bars, by "table:time", at most MAX_REVISIONS
 
 

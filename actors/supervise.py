@@ -7,6 +7,7 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
+import psutil
 import structlog
 
 log = structlog.get_logger(__name__)
@@ -17,6 +18,11 @@ def live(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.get_running_loop().create_task(work)
     task.add_done_callback(_die_of_a_bug)
     return task
+
+
+def vitals() -> dict[str, Any]:
+    """Say which process this is, and how large."""
+    return {"pid": os.getpid(), "rss_bytes": psutil.Process().memory_info().rss}
 
 
 async def end(task: asyncio.Task[None]) -> None:

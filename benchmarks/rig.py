@@ -44,6 +44,8 @@ timeframes = {timeframes}
 enabled = false
 [embeddings]
 enabled = false
+[ray]
+dashboard = false
 [log]
 level = "error"
 """

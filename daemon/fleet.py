@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.embeddings import EmbeddingSupervisor
+from actors.health import HealthSupervisor
 from actors.pair import PairActor
 from actors.questdb import QuestDBSupervisor
 from actors.retention import RetentionSupervisor
@@ -69,6 +70,7 @@ def _supervisors(settings: Settings, specs: Sequence[PairSpec], redis_url: str) 
         pairs = [f"pair:{spec.pair.key}" for spec in specs]
         archive, sweep_s = settings.data_dir / "archive", settings.retention.sweep_s
         out["retention"] = RetentionSupervisor, pairs, archive, sweep_s
+    out["health"] = (HealthSupervisor,)
     return out
 
 

@@ -57,6 +57,18 @@ class Node:
         return self.fleet.pairs
 
     @property
+    def dashboard_url(self) -> str:
+        """Where Ray's dashboard is; empty where it is off or a cluster's own business."""
+        own = self._settings.ray.dashboard and not self._settings.ray.address
+        return f"http://127.0.0.1:{self._head.dashboard_port}" if own else ""
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus asks; empty where that is a cluster's own business."""
+        own = not self._settings.ray.address
+        return f"http://127.0.0.1:{self._head.metrics_port}/metrics" if own else ""
+
+    @property
     def redis_url(self) -> str:
         return self._redis.url if self._redis else self._settings.redis.url
 
@@ -97,6 +109,7 @@ class Node:
                 for one in [] if self._headless else self.fleet.all:
                     self._probe(one)
                 self._revive()
+                self._tell_health()
                 await asyncio.sleep(PROBE_S)
         finally:
             self._end_probes()
@@ -151,6 +164,15 @@ class Node:
                 return
             one.probe.result()
         one.probe = asyncio.create_task(self._look(one))
+
+    def _tell_health(self) -> None:
+        """Hand on what everybody said last; nobody waits for the answer."""
+        health = self.fleet.supervisors.get("health")
+        if health is None or not health.status or self._headless:
+            return
+        pairs = [one.report for one in self.fleet.pairs if one.status]
+        others = {name: one.report for name, one in self.fleet.supervisors.items() if one.status}
+        health.handle.observe.options(num_returns=0).remote(pairs, others)
 
     def _end_probes(self) -> None:
         for one in self.fleet.all:

@@ -78,6 +78,7 @@ class RayHead:
         self._child: subprocess.Popen[bytes] | None = None
         self._kept: KeptHead | None = None
         self._address = ""
+        self.dashboard_port, self.metrics_port = settings.dashboard_port, settings.metrics_port
         self._token = token or secrets.token_hex(32)  # one for life: a process that attached remembers it
 
     @property
@@ -158,7 +159,7 @@ class RayHead:
             )
 
     def _arguments(self) -> list[str]:
-        dashboard = [f"--dashboard-port={self._settings.dashboard_port}"] if self._settings.dashboard else []
+        self._choose_ports()
         return [
             "--head",
             "--block",
@@ -171,9 +172,15 @@ class RayHead:
             f"--resources={json.dumps({PAIR_RESOURCE: self._max_pairs})}",
             f"--object-store-memory={_OBJECT_STORE_BYTES}",
             f"--temp-dir={self._temp_dir / 'r'}",
+            f"--metrics-export-port={self.metrics_port}",
             f"--include-dashboard={str(self._settings.dashboard).lower()}",
-            *dashboard,
+            f"--dashboard-port={self.dashboard_port}",
         ]
+
+    def _choose_ports(self) -> None:
+        """Take the ports of the settings, or others where somebody has them: a second daemon is welcome."""
+        self.metrics_port = _free_port(self._settings.metrics_port)
+        self.dashboard_port = _free_port(self._settings.dashboard_port)
 
     def _wait(self) -> str:
         written = self._temp_dir / "r" / "ray_current_cluster"  # when all of the head is up
@@ -257,6 +264,15 @@ def _sigterm_stays_ours() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _free_port(wanted: int) -> int:
+    try:
+        with socket.create_server(("127.0.0.1", wanted)) as free:
+            port: int = free.getsockname()[1]
+    except OSError:
+        return _free_port(0)
+    return port
 
 
 def _one_line(error: Exception) -> str:

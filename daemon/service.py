@@ -65,6 +65,8 @@ class Service:
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._since_s, 1),
             "data_dir": str(self._settings.data_dir),
+            "dashboard": self.node.dashboard_url,
+            "metrics": self.node.metrics_url,
             "head_restarts": self.node.head_restarts,
             "servers": {
                 name: {"restarts": keeper.restarts, "error": keeper.error}

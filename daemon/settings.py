@@ -126,12 +126,16 @@ class RetentionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaySettings:
-    """`address` "" means a head of our own; `temp_dir` "" means a folder chosen for it."""
+    """`address` "" means a head of our own, `temp_dir` "" a folder chosen for it.
+
+    Ports that somebody else has are replaced by free ones.
+    """
 
     address: str = ""
     temp_dir: str = ""
-    dashboard: bool = False
+    dashboard: bool = True
     dashboard_port: Annotated[int, Meta(ge=1_024, le=65_535)] = 8_265
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 8_266
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

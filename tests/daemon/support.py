@@ -44,6 +44,8 @@ url = "{redis}"
 enabled = false
 [embeddings]
 enabled = false
+[ray]
+dashboard = false
 """
 
 

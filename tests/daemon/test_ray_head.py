@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def short() -> Iterator[Path]:
 @contextmanager
 def running(run_dir: Path, settings: RaySettings | None = None, pairs: int = 7) -> Iterator[RayHead]:
     run_dir.mkdir(parents=True, exist_ok=True)
-    head = RayHead(run_dir, settings or RaySettings(), pairs)
+    head = RayHead(run_dir, settings or RaySettings(dashboard=False), pairs)
     head.start()
     try:
         yield head
@@ -153,7 +154,8 @@ async def test_it_dies_with_a_daemon_that_is_killed_and_the_rest_is_found(short:
     code = (
         "import sys; from pathlib import Path; from daemon.ray_head import RayHead\n"
         "from daemon.settings import RaySettings\n"
-        "RayHead(Path(sys.argv[1]), RaySettings(), 1).start(); print('up', flush=True); input()"
+        "RayHead(Path(sys.argv[1]), RaySettings(dashboard=False), 1).start()\n"
+        "print('up', flush=True); input()"
     )
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, short, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -171,11 +173,20 @@ async def test_it_dies_with_a_daemon_that_is_killed_and_the_rest_is_found(short:
 
 
 def test_what_it_said_is_told_if_it_does_not_start(short: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        head = RayHead(short, RaySettings(dashboard=True, dashboard_port=taken.getsockname()[1]), 1)
-        with pytest.raises(Unreachable, match=r"^Ray's head did not start: .*already occupied"):
-            head.start()
+    head = RayHead(short, RaySettings(dashboard=False), -1)
+    with pytest.raises(Unreachable, match=r"^Ray's head did not start: .*must be nonnegative"):
+        head.start()
     assert orphans.find(short) == []
+
+
+def test_ports_that_somebody_has_are_replaced(short: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(short, RaySettings(dashboard_port=port, metrics_port=port)) as head:
+            assert head.dashboard_port != port
+            for path in (f"{head.dashboard_port}/api/version", f"{head.metrics_port}/metrics"):
+                with urllib.request.urlopen(f"http://127.0.0.1:{path}") as answer:
+                    assert answer.status == 200
 
 
 def test_a_cluster_that_is_gone_is_told_at_once(tmp_path: Path) -> None:
