@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from actors.page_service import Delivery, PageService
 from actors.supervise import end, live, vitals
-from analytics.state_text import MarketState, metadata, text
+from analytics.state_text import VERSION, MarketState, metadata, text
 from storage.pages import decode_candles
+from storage.vectors import StateRow
 
 if TYPE_CHECKING:
     from storage.minilm import Encoder
-    from storage.vectors import Vectors
+    from storage.vectors import Index, Vectors
 
 
 class StatePages:
     """LanceDB as a store of pages; the model is loaded, and the table opened, at the first `prepare`."""
 
-    def __init__(self, folder: Path, model: str, index: str) -> None:
+    def __init__(self, folder: Path, model: str, index: Index) -> None:
         self._folder, self._model_name, self._index = folder, model, index
         self._model: Encoder | None = None
         self._table: Vectors | None = None
@@ -35,11 +36,14 @@ class StatePages:
         assert self._table is not None  # noqa: S101
         states = {(state.symbol, state.ts_ns): state for one in deliveries for state in _states(one)}
         if states:
+            self._table.tend()
             self._write(self._model, self._table, list(states.values()))
         return len(states)
 
     def ping(self) -> None:
-        """Do nothing: a folder answers when it is written."""
+        """Tidy up: nothing is waiting."""
+        if self._table is not None:
+            self._table.tend()
 
     def status(self) -> dict[str, Any]:
         return {"states": self._table.count() if self._table else None}
@@ -59,18 +63,18 @@ class StatePages:
 
     def _write(self, model: Encoder, table: Vectors, states: Sequence[MarketState]) -> None:
         vectors = model.encode([text(state) for state in states])
+        rows = zip(states, vectors, strict=True)
         table.write(
-            [
-                (state.symbol, state.ts_ns, metadata(state), vector)
-                for state, vector in zip(states, vectors, strict=True)
-            ]
+            [StateRow(state.symbol, state.ts_ns, metadata(state), vector, VERSION) for state, vector in rows]
         )
 
 
 class EmbeddingSupervisor:
     """The service as an actor's class; create it where an event loop runs."""
 
-    def __init__(self, path: Path, folder: Path, model: str, index: str, prepare: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, folder: Path, model: str, index: Index, prepare: Callable[[], None]
+    ) -> None:
         prepare()
         self._service = PageService("lancedb", path, StatePages(folder, model, index))
         self._task = live(self._service.run())

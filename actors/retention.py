@@ -106,12 +106,14 @@ class RetentionSupervisor:
 
 async def _ask(pair: str) -> dict[str, Any]:
     import ray  # noqa: PLC0415 - the service itself needs none
+    from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415
 
     try:
-        swept: dict[str, Any] = await ray.get_actor(pair).sweep.remote()
-    except ray.exceptions.RayTaskError as error:
+        actor: Any = ray.get_actor(pair)
+        swept: dict[str, Any] = await actor.sweep.remote()
+    except RayTaskError as error:
         raise Retryable(str(error.cause)) from error
-    except (ray.exceptions.RayError, ValueError) as error:  # ValueError: it has no such actor yet
+    except (RayError, ValueError) as error:  # ValueError: it has no such actor yet
         raise Retryable(f"{pair} does not answer: {type(error).__name__}") from error
     return swept
 

@@ -44,7 +44,7 @@ def run(pairs: int, rate: float, seconds: float | None, settings: Settings | Non
     _clear(folder)
     symbols = _symbols(pairs)
     with _exchange(symbols, rate / pairs) as urls:
-        demo = _settings(base, folder, symbols, urls)
+        demo = service.available(_settings(base, folder, symbols, urls))
         _write_config(folder, symbols, urls)
         view = LiveView(seconds)
         kept = service.serve(demo, demo.pair_specs(), view.show)

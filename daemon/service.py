@@ -21,10 +21,11 @@ from daemon import logs, notify, orphans
 from daemon.control_server import ControlServer
 from daemon.lock import FolderLock
 from daemon.node import Node
-from daemon.settings import Settings
+from daemon.settings import EmbeddingsSettings, Settings
 from feeds.replay import check_files
 from market.errors import UsageError
 from market.pairs import Pair
+from storage.minilm import ABSENT, missing_libraries
 
 log = structlog.get_logger()
 FINISHED_POLL_S = 0.1
@@ -122,8 +123,18 @@ def run(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT, and keep the service manager told, if one started it."""
     manager = notify.manager()
     until = functools.partial(notify.keep_told, manager, settings.engine.stale_after_s) if manager else None
-    serve(settings, settings.pair_specs(), until)
+    usable = available(settings)
+    serve(usable, usable.pair_specs(), until)
     return 0
+
+
+def available(settings: Settings) -> Settings:
+    """Leave out, and say so, what this installation has no libraries for."""
+    if not settings.embeddings.enabled or not missing_libraries():
+        return settings
+    logs.configure(settings.log.level, settings.log.format)
+    log.warning("embeddings_off", reason=ABSENT)
+    return replace(settings, embeddings=EmbeddingsSettings(enabled=False))
 
 
 def serve(
@@ -149,6 +160,7 @@ def replay(settings: Settings, files: Sequence[Path], pair: Pair | None, speed: 
         if not file.is_file():
             raise UsageError(f"{file}: no such file")
     check_files(files)
+    settings = available(settings)
     spec = _replay_spec(settings, pair, ReplaySource(tuple(f.absolute() for f in files), speed))
     rejected = list[int]()
     kept = serve(settings, [spec], functools.partial(_until_finished, rejected))
