@@ -25,7 +25,7 @@ from daemon.settings import EmbeddingsSettings, Settings
 from feeds.replay import check_files
 from market.errors import UsageError
 from market.pairs import Pair
-from storage.minilm import ABSENT, missing_libraries
+from storage.minilm import require_libraries
 
 log = structlog.get_logger()
 FINISHED_POLL_S = 0.1
@@ -130,10 +130,15 @@ def run(settings: Settings) -> int:
 
 def available(settings: Settings) -> Settings:
     """Leave out, and say so, what this installation has no libraries for."""
-    if not settings.embeddings.enabled or not missing_libraries():
+    if not settings.embeddings.enabled:
         return settings
-    logs.configure(settings.log.level, settings.log.format)
-    log.warning("embeddings_off", reason=ABSENT)
+    try:
+        require_libraries()
+    except UsageError as error:
+        logs.configure(settings.log.level, settings.log.format)
+        log.warning("embeddings_off", reason=str(error))
+    else:
+        return settings
     return replace(settings, embeddings=EmbeddingsSettings(enabled=False))
 
 
