@@ -5,24 +5,33 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain as chained
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from actors import state
 from actors.core import PairCore
 from actors.history import Rewind
+from actors.journal_cut import JournalCut
 from actors.spec import EngineSpec
 from market.errors import Fatal, UsageError
+from market.inputs import TickBatch
 from market.pairs import Pair
 from market.rows import Rows
-from storage.duck import Damaged, set_aside
+from storage import archive_ledger
+from storage.archive import place_of
+from storage.archive_history import ticks_before
+from storage.archive_ledger import Ledger
+from storage.duck import Damaged, mark, set_aside, wal
 from storage.hot import HotFile
 from storage.journal import Journal, Segment, read, segments
-from storage.rewind import JournalHistory, batches
+from storage.rewind import JournalHistory, TooOld, batches
+from storage.sweep import without_archived
 
 log = structlog.get_logger()
 LOCK_WAIT_S = 20.0
@@ -36,20 +45,51 @@ class PairFiles:
     journal: Journal
     hot: HotFile
     core: PairCore
+    cut: JournalCut
 
     def close(self) -> None:
         self.opened.close()
 
 
 class _History:
-    """The journal as the core wants it."""
+    """The journal as the core wants it, and before its first segment the archive's ticks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pair: Pair, hot: HotFile) -> None:
+        self._folder, self._hot = folder, hot
+        self._place = place_of(folder.parent, pair.key)
         self._journal = JournalHistory(folder)
 
     def before(self, number: int, ts_ns: int) -> Rewind:
-        head, chain = self._journal.before(number, ts_ns)
+        try:
+            head, chain = self._journal.before(number, ts_ns)
+        except TooOld:
+            return Rewind(b"", -1, lambda: self._all_batches(number, ts_ns))
         return Rewind(head.state, head.closed_ns, lambda: batches(chain, number))
+
+    def _all_batches(self, number: int, ts_ns: int) -> Iterator[TickBatch]:
+        chain = segments(self._folder)
+        next_seq = state.load(chain[0].head().state).ledger.next_seq
+        yield from ticks_before(self._place, self._hot.archived.sweep, next_seq, ts_ns)
+        yield from batches(chain, number)
+
+
+class _Found(NamedTuple):
+    """What a pair's folder holds beside the hot file."""
+
+    journal: Journal
+    chain: list[Segment]
+    ledger: Ledger
+
+    @property
+    def first(self) -> int:
+        """Number of the last record before the journal's first."""
+        return self.chain[0].first - 1 if self.chain else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is gone that the ledger does not tell of."""
+        known = self.ledger == Ledger() or bool(self.chain)
+        return known and self.first < max(1, self.ledger.journal_from)
 
 
 def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
@@ -63,15 +103,18 @@ def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
         opened.callback(journal.close)
         if journal.cut_bytes:
             log.warning("journal_torn_tail", pair=pair.key, cut_bytes=journal.cut_bytes)
+        ledger = archive_ledger.load(folder)
+        for path in journal.drop_before(ledger.journal_from):
+            path.unlink()
         chain = segments(folder / "journal")
         kept = {segment.first: _state(segment, pair).folds.timeframes_s for segment in chain}
         every = sorted({*engine.timeframes_s, *chained(*kept.values())})
-        hot = _open_hot(folder, pair, tuple(every), journal)
+        hot = _open_hot(folder, pair, tuple(every), _Found(journal, chain, ledger))
         opened.callback(hot.close)
-        core = _start(folder / "journal", chain, hot.position, pair, engine)
+        core = _start(folder / "journal", chain, hot, pair, engine)
         _fold_up(core, chain, kept, hot, engine.max_batch_ticks)
         _set_timeframes(core, journal, hot, engine.timeframes_s)
-        return PairFiles(opened.pop_all(), journal, hot, core)
+        return PairFiles(opened.pop_all(), journal, hot, core, JournalCut(folder / "journal"))
 
 
 def _state(segment: Segment, pair: Pair) -> state.CoreState:
@@ -98,35 +141,50 @@ def _lock(folder: Path) -> int:
             return fd
 
 
-def _open_hot(folder: Path, pair: Pair, timeframes_s: tuple[int, ...], journal: Journal) -> HotFile:
-    """Open the hot file; one that is damaged or ahead of the journal is put aside and made anew."""
+def _open_hot(folder: Path, pair: Pair, timeframes_s: tuple[int, ...], found: _Found) -> HotFile:
+    """Open the hot file; one that is damaged or does not fit the journal is put aside and made anew."""
     path = folder / "trading.duckdb"
-    try:
-        return _not_ahead(HotFile.open(path, pair.key, timeframes_s), journal, path)
-    except Damaged as damage:
-        set_aside(path)
-        log.warning("hot_file_damaged", pair=pair.key, reason=str(damage), kept_as=f"{path.name}.damaged")
-        return HotFile.open(path, pair.key, timeframes_s)
+    if any(part.exists() for part in (path, wal(path), mark(path))):
+        try:
+            return _fitting(HotFile.open(path, pair.key, timeframes_s), found, path)
+        except Damaged as damage:
+            _refuse_unless_whole(folder, found)
+            set_aside(path)
+            log.warning("hot_file_damaged", pair=pair.key, reason=str(damage), kept_as=f"{path.name}.damaged")
+    _refuse_unless_whole(folder, found)
+    return HotFile.open(path, pair.key, timeframes_s, record=found.first)
 
 
-def _not_ahead(hot: HotFile, journal: Journal, path: Path) -> HotFile:
-    if hot.position <= journal.number:
+def _refuse_unless_whole(folder: Path, found: _Found) -> None:
+    if not found.is_whole:
+        raise Fatal(
+            f"{folder}: the journal begins after record {found.first}, the archive's ledger knows of "
+            f"{max(0, found.ledger.journal_from - 1)}, and the hot file is gone; "
+            "restore them, or move the pair's folder away to begin anew"
+        )
+
+
+def _fitting(hot: HotFile, found: _Found, path: Path) -> HotFile:
+    """Close and refuse a file that the journal or the archive has left behind, or that is ahead of them."""
+    swept, known = hot.archived.sweep, found.ledger.archived.sweep
+    if found.first <= hot.position <= found.journal.number and swept >= known:
         return hot
     hot.close()
-    told = f"{path}: stands for record {hot.position}, the journal ends at {journal.number}"
-    if journal.is_new or journal.synced:  # synced records do not vanish: nothing may be made of this damage
-        raise Fatal(f"{told}; restore the journal, or move the pair's folder away to begin anew")
-    raise Damaged(told)
+    told = f"{path}: stands for record {hot.position} and {swept} sweeps"
+    if hot.position > found.journal.number:
+        told = f"{told}, the journal ends at {found.journal.number}"
+        if found.journal.is_new or found.journal.synced:  # synced records do not vanish: this stays as it is
+            raise Fatal(f"{told}; restore the journal, or move the pair's folder away to begin anew")
+    raise Damaged(f"{told}; the journal begins after {found.first}, the archive has {known}")
 
 
-def _start(folder: Path, chain: list[Segment], position: int, pair: Pair, engine: EngineSpec) -> PairCore:
+def _start(folder: Path, chain: list[Segment], hot: HotFile, pair: Pair, engine: EngineSpec) -> PairCore:
     """Load the newest state in the journal that is not ahead of the hot file."""
+    history = _History(folder, pair, hot)
     if not chain:
-        return PairCore(state.new(pair.key, engine.timeframes_s), _History(folder))
-    for segment in reversed(chain):
-        if segment.first - 1 <= position:
-            return PairCore(_state(segment, pair), _History(folder))
-    raise Fatal(f"{chain[0].path}: the journal begins after record {position}, where the hot file ends")
+        return PairCore(state.new(pair.key, engine.timeframes_s), history)
+    fitting = (segment for segment in reversed(chain) if segment.first - 1 <= hot.position)
+    return PairCore(_state(next(fitting), pair), history)
 
 
 def _fold_up(
@@ -146,8 +204,8 @@ def _fold_up(
         effects = core.handle(record.number, record.inputs)
         if record.number <= stands_for:
             continue
-        pending.extend(changed.rows)
-        pending.extend(effects.rows)
+        pending.extend(without_archived(changed.rows, record.number - 1, hot.archived))
+        pending.extend(without_archived(effects.rows, record.number, hot.archived))
         if pending.count >= max_rows:
             hot.flush(pending, record.number)
             pending = Rows()

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from market.rows import EventRow
-from market.ticks import TICK, Ticks
+from market.ticks import EMPTY, TICK, Ticks
 from storage.archive import ArchiveDamaged, ArchiveFile, Place, check, current
 from storage.archive_sql import relation, source
 from storage.sweep import Archived
 
-_TICKS = """
+TICKS = """
 SELECT seq, trade_id::BIGINT AS trade_id, epoch_ns(timestamp) AS ts_ns, price, volume AS size,
     epoch_ns(received_at) AS received_ns, CASE side WHEN 'BUY' THEN 1 WHEN 'SELL' THEN -1 ELSE 0 END AS side
 """
@@ -35,14 +35,11 @@ class Pages:
 
     def ticks(self, after: int, upto: int, archived: Archived) -> Ticks:
         """Read ticks after + 1 to upto."""
-        ticks = np.empty(max(0, upto - after), TICK)
         if upto <= after:
-            return ticks
-        found = self._run("ticks", _TICKS, (after, upto), archived).fetchnumpy()
+            return EMPTY
+        found = self._run("ticks", TICKS, (after, upto), archived).fetchnumpy()
         self._expect("ticks", found["seq"], after, upto)
-        for name in TICK.names or ():
-            ticks[name] = found[name]
-        return ticks
+        return as_ticks(found)
 
     def events(self, after: int, upto: int, archived: Archived) -> list[EventRow]:
         """Read events after + 1 to upto."""
@@ -83,6 +80,14 @@ class Pages:
             first = int(missing[0]) if len(missing) else after + 1
             what = f"{len(missing)} of {table} missing from seq {first} on"
             raise ArchiveDamaged(f"{self._place.folder(table)}: {what}")
+
+
+def as_ticks(found: Columns) -> Ticks:
+    """Put the columns of TICKS into one array."""
+    ticks = np.empty(len(found["seq"]), TICK)
+    for name in TICK.names or ():
+        ticks[name] = found[name]
+    return ticks
 
 
 def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:

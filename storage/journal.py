@@ -177,6 +177,15 @@ class Journal:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND)
         self.bytes = len(whole)
 
+    def drop_before(self, first: int) -> list[Path]:
+        """Take the segments before record `first` off the journal; the caller unlinks the files returned.
+
+        That takes the disk a while, so it is for another thread. What a kill leaves is taken off at the next
+        start by whoever noted `first`, or removed as a stray.
+        """
+        gone = [segment.path for segment in segments(self._folder)[:-1] if segment.first < first]
+        return [path.rename(path.with_suffix(".tmp")) for path in gone]
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -10,6 +10,10 @@ from market.inputs import TickBatch
 from storage.journal import Head, Segment, read, segments
 
 
+class TooOld(Fatal):
+    """The journal begins later."""
+
+
 class JournalHistory:
     """Read a pair's journal backwards; the files may be growing at their end."""
 
@@ -19,14 +23,14 @@ class JournalHistory:
     def before(self, number: int, ts_ns: int) -> tuple[Head, list[Segment]]:
         """Return the newest state before record `number` that closed no bar after `ts_ns`, and what follows.
 
-        Raises Fatal if no segment reaches back far enough.
+        Raises TooOld if no segment reaches back far enough.
         """
         chain = [s for s in segments(self._folder) if s.first <= number]
         for start in range(len(chain) - 1, -1, -1):
             head = chain[start].head()
             if head.closed_ns <= ts_ns:
                 return head, chain[start:]
-        raise Fatal(f"{self._folder}: no segment reaches back to {ts_ns}")
+        raise TooOld(f"{self._folder}: no segment reaches back to {ts_ns}")
 
 
 def batches(chain: list[Segment], number: int) -> Iterator[TickBatch]:
