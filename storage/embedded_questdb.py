@@ -29,6 +29,8 @@ _JAVA_OPTIONS = (
 )
 _SETTINGS = {
     "LINE_TCP_ENABLED": "false",
+    "LINE_AUTO_CREATE_NEW_TABLES": "false",  # a table made from rows would have no upsert keys
+    "LINE_AUTO_CREATE_NEW_COLUMNS": "false",
     "TELEMETRY_ENABLED": "false",
     "METRICS_ENABLED": "true",
     "HTTP_HEALTH_CHECK_AUTHENTICATION_REQUIRED": "false",

@@ -36,14 +36,15 @@ class Lines:
         wrong. Raises Retryable; what was sent before it may be stored.
         """
         refusals: list[Refusal] = []
-        start, step = 0, len(frame)
+        start, step, suspected = 0, len(frame), False
         while start < len(frame):
             refused = self._send(table, frame.iloc[start : start + step])
             if refused is None:
                 start, step = start + step, step * 2
                 continue
-            if not refusals:
+            if not suspected:
                 suspect()
+                suspected = True
             if refused.row == 0:
                 refusals.append(Refusal(start, refused.reason))
                 start, step = start + 1, 1

@@ -28,7 +28,7 @@ class Sql:
         """Ask; raises Retryable for what waiting may cure, Fatal where we are not let in."""
         status, body = self._answer(sql)
         answer = _parsed(body)
-        if status == http.client.OK and "error" not in answer:
+        if status == http.client.OK and answer and "error" not in answer:
             return list(answer.get("dataset", []))
         raise self._fault(status, answer)
 
@@ -53,7 +53,7 @@ class Sql:
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
 
     def _fault(self, status: int, answer: dict[str, Any]) -> MarketdError:
-        reason = f"QuestDB at {self._address}: {answer.get('error', f'HTTP status {status}')}"
+        reason = f"QuestDB at {self._address}: {answer.get('error', f'HTTP status {status} and no SQL')}"
         if status in _REFUSED:
             return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
         return Retryable(reason)
@@ -77,9 +77,9 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """Read an answer's JSON; what is none becomes an error's text."""
+    """Read an answer's JSON; empty for what is none of QuestDB's."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        answer = body[:200].decode(errors="replace").strip()
-    return answer if isinstance(answer, dict) else {"error": str(answer) or "an empty answer"}
+        return {}
+    return answer if isinstance(answer, dict) else {}
