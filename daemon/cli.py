@@ -152,11 +152,15 @@ def status(
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    from daemon import table
+    from daemon import stores, table
 
     typer.echo(f"marketd (pid {answer['pid']}) on {answer['data_dir']}, up {answer['uptime_s']:.0f} s")
     for report in answer["pairs"]:
         typer.echo(table.line(table.row(report)))
+    for one in stores.lines(answer):
+        typer.echo(one)
+    disk = answer["disk"]
+    typer.echo(f"disk: {disk['free_bytes'] / 1e9:.1f} GB free of {disk['total_bytes'] / 1e9:.1f}")
 
 
 @app.command()

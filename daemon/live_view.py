@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from actors.latency import Latencies
-from daemon import table
+from daemon import stores, table
 from daemon.service import Service
 from daemon.table import PairRow
 
@@ -85,12 +85,14 @@ class LiveView:
         if not console.is_terminal:
             while not self._is_over(service):
                 await asyncio.sleep(REFRESH_S)
-                sys.stdout.write("".join(table.line(row) + "\n" for row in self._rows(service)))
+                told = [table.line(row) for row in self._rows(service)]
+                sys.stdout.write("".join(f"{one}\n" for one in [*told, *stores.lines(service.status())]))
                 sys.stdout.flush()
             return
         with Live(console=console, auto_refresh=False) as live:
             while not self._is_over(service):
-                live.update(table.render(self._rows(service), console.width), refresh=True)
+                below = stores.lines(service.status())
+                live.update(table.render(self._rows(service), console.width, below), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     def _is_over(self, service: Service) -> bool:

@@ -46,6 +46,7 @@ class Node:
         self._asks: set[asyncio.Timeout] = set()
         self._headless = False  # the head died and could not be started again yet
         self._redis: EmbeddedRedis | None = None
+        self._questdb: EmbeddedQuestDB | None = None
         self.servers: dict[str, Keeper] = {}
         if settings.redis.enabled:
             self._keep_redis(settings)
@@ -67,6 +68,11 @@ class Node:
         """Where Prometheus asks; empty where that is a cluster's own business."""
         own = not self._settings.ray.address
         return f"http://127.0.0.1:{self._head.metrics_port}/metrics" if own else ""
+
+    @property
+    def questdb_console(self) -> str:
+        """Where the embedded QuestDB's web console is; empty where there is none."""
+        return self._questdb.console if self._questdb else ""
 
     @property
     def redis_url(self) -> str:
@@ -94,7 +100,7 @@ class Node:
             return
         told = settings.questdb_url_file
         told.unlink(missing_ok=True)  # of the server before
-        server = EmbeddedQuestDB(settings.data_dir / "questdb")
+        server = self._questdb = EmbeddedQuestDB(settings.data_dir / "questdb")
 
         def started(url: str) -> None:
             told.write_text(url, encoding="utf-8")
@@ -143,6 +149,12 @@ class Node:
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(0.1)
+
+    async def sweep(self) -> None:
+        """Have every pair move what is old into the archive, all of it; nothing where retention is off."""
+        for spec in self._specs if self._settings.retention.enabled else ():
+            while (await self.call(spec.pair.key, "sweep"))["more"]:
+                pass
 
     async def _ask(self, method: Any, *arguments: Any) -> Any:
         """Call an actor; when nobody waits for the answer any more, the actor is told to give it up."""

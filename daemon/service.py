@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import shutil
 import signal
 import sys
 import time
@@ -62,10 +63,13 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Describe the whole daemon as of the last probe."""
+        disk = shutil.disk_usage(self._settings.data_dir)
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._since_s, 1),
             "data_dir": str(self._settings.data_dir),
+            "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
+            "questdb_console": self.node.questdb_console,
             "dashboard": self.node.dashboard_url,
             "metrics": self.node.metrics_url,
             "head_restarts": self.node.head_restarts,
@@ -193,6 +197,7 @@ async def _until_finished(rejected: list[int], service: Service) -> None:
         done = [_is_finished(one.status) for one in service.node.pairs]
         if all(done):
             rejected += [one.status["rejected"] for one in service.node.pairs]
+            await service.node.sweep()
             return
         await asyncio.sleep(FINISHED_POLL_S)
 

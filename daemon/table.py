@@ -78,12 +78,17 @@ HEADINGS = {
 CAPTION = "journal, subscriber: ms from a frame's arrival, p50/p99"
 
 
-def render(rows: Sequence[PairRow], width: int) -> Table:
-    """Lay the rows out for a terminal; below 120 columns a candle shows its time and close only."""
+def render(rows: Sequence[PairRow], width: int, below: Sequence[str] = ()) -> Table:
+    """Lay the rows out for a terminal, `below` them lines of text; a narrow one shows less of a candle."""
     from rich.table import Table  # noqa: PLC0415  `status` answers without it
 
     table = Table(
-        box=None, pad_edge=False, collapse_padding=True, caption=CAPTION, caption_justify="left", width=width
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        caption="\n".join([CAPTION, *below]),
+        caption_justify="left",
+        width=width,
     )
     wide = width >= WIDE
     venue, names = _names(rows)

@@ -1,0 +1,63 @@
+"""What a person sees of the stores: one line each, below the table of the pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Report = Mapping[str, Any]
+
+
+def lines(status: Report) -> list[str]:
+    """Say of every store how far it is behind, and what is wrong with it, by a daemon's status."""
+    supervisors, servers = status["supervisors"], status["servers"]
+    out = [
+        f"{sink}: {_lag(lags)}{_state(supervisors.get(_SERVED_BY.get(sink.partition('.')[0], '')))}"
+        for sink, lags in _sinks(status["pairs"]).items()
+    ]
+    if retention := supervisors.get("retention"):
+        out.append(f"archive: {_archive(retention)}{_troubles(retention.get('troubles', {}))}")
+    for name, server in servers.items():
+        if server["error"] or server["restarts"]:
+            state = server["error"] or "runs"
+            out.append(f"{name} server: {state}, started again {server['restarts']} times")
+    out += [f"{what}: {status[key]}" for what, key in _PLACES.items() if status.get(key)]
+    return out
+
+
+_SERVED_BY = {"redis": "signal", "questdb": "questdb", "lancedb": "embeddings"}
+_PLACES = {"QuestDB console": "questdb_console", "Ray dashboard": "dashboard", "metrics": "metrics"}
+
+
+def _sinks(pairs: Sequence[Report]) -> dict[str, list[Report]]:
+    out: dict[str, list[Report]] = {}
+    for pair in pairs:
+        for sink, lag in pair.get("sinks", {}).items():
+            out.setdefault(sink, []).append(lag)
+    return out
+
+
+def _lag(lags: Iterable[Report]) -> str:
+    behind, age_s = 0, 0.0
+    for lag in lags:
+        behind, age_s = behind + lag["lag"], max(age_s, lag.get("lag_s", 0.0))
+    return f"{behind:,} behind" + (f" for {age_s:.1f} s" if age_s >= 1 else "")
+
+
+def _state(supervisor: Report | None) -> str:
+    if supervisor is None:
+        return ""
+    refused = "; ".join(f"{symbol}: {why}" for symbol, why in supervisor.get("refused", {}).items())
+    wrong = supervisor.get("error") or refused or ("" if supervisor.get("reached", True) else "not reached")
+    rows = f", {supervisor['rows']:,} rows written" if supervisor.get("rows") else ""
+    rejected = f", {supervisor['rejected']:,} rejected" if supervisor.get("rejected") else ""
+    return f"{rows}{rejected}" + (f"; {wrong}" if wrong else "")
+
+
+def _archive(retention: Report) -> str:
+    moved = f"{retention.get('rows', 0):,} rows moved, {retention.get('bytes', 0) / 1e6:.1f} MB"
+    return moved + (f", {retention['failures']} failures" if retention.get("failures") else "")
+
+
+def _troubles(troubles: Mapping[str, str]) -> str:
+    return "".join(f"; {what}: {why}" for what, why in troubles.items())
