@@ -14,6 +14,7 @@ import structlog
 
 from actors.supervise import end, live, vitals
 from market.errors import MarketdError, Retryable
+from storage.compact import compact
 
 log = structlog.get_logger(__name__)
 SWEEP_TIMEOUT_S = 120.0
@@ -93,7 +94,7 @@ class RetentionSupervisor:
         self, pairs: Sequence[str], archive: Path, sweep_s: float, prepare: Callable[[], None]
     ) -> None:
         prepare()
-        self._service = RetentionService(pairs, sweep_s, _ask, functools.partial(_compact, archive))
+        self._service = RetentionService(pairs, sweep_s, _ask, functools.partial(compact, archive))
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
@@ -116,9 +117,3 @@ async def _ask(pair: str) -> dict[str, Any]:
     except (RayError, ValueError) as error:  # ValueError: it has no such actor yet
         raise Retryable(f"{pair} does not answer: {type(error).__name__}") from error
     return swept
-
-
-def _compact(archive: Path) -> int:
-    from storage.compact import compact  # noqa: PLC0415
-
-    return compact(archive)

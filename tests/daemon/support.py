@@ -40,12 +40,15 @@ timeframes = ["1s", "5s", "1m"]
 stale_after_s = 3
 [redis]
 url = "{redis}"
+[ray]
+dashboard = false
+{more}
+"""
+BUS_ONLY = """
 [questdb]
 enabled = false
 [embeddings]
 enabled = false
-[ray]
-dashboard = false
 """
 
 
@@ -108,13 +111,20 @@ def exchange(*symbols: str, **options: Any) -> Iterator[Exchange]:
 class Daemon:
     """`marketd` in a folder of its own, started at most once at a time."""
 
-    def __init__(self, folder: Path, urls: dict[str, str], *symbols: str, redis: str = "embedded") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        urls: dict[str, str],
+        *symbols: str,
+        redis: str = "embedded",
+        more: str = BUS_ONLY,
+    ) -> None:
         self.folder, self.symbols = folder, symbols
         self.data = folder / "data"
         self.log = folder / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(exist_ok=True)
-        text = CONFIG.format(symbols=json.dumps(symbols), redis=redis, **urls)
+        text = CONFIG.format(symbols=json.dumps(symbols), redis=redis, more=more, **urls)
         (folder / "config.toml").write_text(text, encoding="utf-8")
 
     def start(self, *arguments: str) -> None:
