@@ -92,6 +92,8 @@ class Lines:
         reason = f"QuestDB at {self._address}: {' '.join(str(error).split())}"
         if error.code == questdb.QuestDBErrorCode.AuthError:
             return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
+        if error.code == questdb.QuestDBErrorCode.ConfigError:
+            return Fatal(f"questdb.url: {error}")
         return Retryable(reason)
 
 

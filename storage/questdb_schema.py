@@ -82,9 +82,9 @@ def prepare(sql: Sql) -> None:
 
 
 def check_version(build: str) -> None:
-    """Raise Fatal for a server that is too old, or tells no version at all."""
+    """Raise Fatal for a server that is too old; the enterprise edition counts otherwise and is not judged."""
     found = re.search(r"QuestDB (\d+)\.(\d+)", build)
-    if not found or (int(found[1]), int(found[2])) < OLDEST:
+    if found and (int(found[1]), int(found[2])) < OLDEST:
         told = build.partition(",")[0].removeprefix("Build Information: ")
         raise Fatal(f"{told} is too old: QuestDB {OLDEST[0]}.{OLDEST[1]} or newer is needed")
 

@@ -42,10 +42,14 @@ class Address:
         return {}
 
     def tls(self) -> ssl.SSLContext | None:
-        """Prepare the checking of the server's certificate as the client does it; None over plain HTTP."""
+        """Prepare to check the server's certificate as the client does; None over plain HTTP."""
         if self.scheme != "https":
             return None
-        context = ssl.create_default_context(cafile=self.options.get("tls_roots"))
+        roots = self.options.get("tls_roots")
+        try:
+            context = ssl.create_default_context(cafile=roots)
+        except OSError as error:
+            raise UsageError(f"questdb.url: tls_roots: {roots} holds no certificates: {error}") from error
         if self.options.get("tls_verify") == "unsafe_off":
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -16,6 +16,7 @@ from storage.questdb import QuestDB
 from storage.questdb_frames import TradeRows
 from storage.questdb_jar import Jar
 from storage.questdb_lines import Refusal, row_refusal
+from storage.questdb_schema import check_version
 from storage.questdb_url import check_url, parse
 from tests.storage.questdb_support import DAY_NS, EIGHTH, MINUTE_NS, flat, ticks
 from tests.support import eventually
@@ -149,6 +150,17 @@ def test_only_a_line_s_own_fault_is_a_refusal() -> None:
     assert row_refusal(before % ("invalid", "errors\\nerror in line 7: bad", 7)) is not None
     for text in (before % ("internal error", full, 3), "timeout: per call", "{no JSON}", "Broken {} pipe"):
         assert row_refusal(text) is None
+
+
+@pytest.mark.parametrize("told", ["9.0.1", "9.3.4", "10.0.0", "Enterprise 3.1.0"])
+def test_a_new_enough_server_is_taken(told: str) -> None:
+    check_version(f"Build Information: QuestDB {told}, JDK 24.0.2, Commit Hash 9ea33219")
+
+
+def test_roots_that_are_no_certificates_are_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "roots.pem").write_text("none")
+    with pytest.raises(UsageError, match="holds no certificates"):
+        QuestDB(f"https::addr=localhost;tls_roots={tmp_path}/roots.pem;")
 
 
 def test_loading_the_store_loads_none_of_its_libraries() -> None:
