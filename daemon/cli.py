@@ -216,6 +216,23 @@ def verify(pair: PairName, config: Config = None) -> None:
 
 
 @app.command()
+def similar(
+    pair: PairName,
+    *,
+    at: Annotated[str | None, typer.Option(metavar="T", help="A time [default: the last state].")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1_000, help="How many.")] = 5,
+    config: Config = None,
+) -> None:
+    """Find the market states of the past that are nearest to one."""
+    settings, wanted = _settings(config), Pair.parse(pair)
+    from daemon import similar as neighbours
+
+    at_ns = neighbours.time_ns(at) if at is not None else None
+    for one in neighbours.lines(neighbours.similar(settings, wanted, at_ns, k)):
+        typer.echo(one)
+
+
+@app.command()
 def replay(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True)
