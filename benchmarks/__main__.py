@@ -12,6 +12,7 @@ from benchmarks import figures
 from benchmarks.figures import Figure
 from benchmarks.live import measure_live
 from benchmarks.memory import measure_memory
+from benchmarks.questdb import measure_questdb
 from benchmarks.recovery import measure_recovery
 from benchmarks.replay import measure_batches, measure_replay
 from benchmarks.soak import measure_soak
@@ -23,6 +24,7 @@ PARTS: dict[str, Part] = {
     "live": lambda arguments: measure_live(arguments.seconds),
     "memory": lambda _: measure_memory(),
     "recovery": lambda _: measure_recovery(),
+    "questdb": lambda _: measure_questdb(),
     "soak": lambda arguments: measure_soak(arguments.seconds),
 }
 

@@ -26,6 +26,7 @@ from daemon.settings import (
 )
 from market.errors import UsageError
 from market.pairs import Pair
+from storage.questdb_url import parse
 
 SECTIONS = (
     "data_dir", "pairs", "exchanges", "engine", "redis", "questdb", "embeddings", "retention", "ray", "log",
@@ -240,18 +241,16 @@ def _names_a_server(parts: SplitResult) -> bool:
 
 def _questdb(document: Document, value: object) -> QuestDBSettings:
     questdb = document.section("questdb", value, QuestDBSettings) or QuestDBSettings()
-    scheme, _, rest = questdb.url.partition("::")
     if questdb.url == EMBEDDED:
         return questdb
-    if scheme not in {"http", "https"} or "addr=" not in rest:
-        document.refuse("questdb.url", 'expected "embedded", or like http::addr=localhost:9000;')
-    elif _secret(rest) and document.from_file("questdb.url"):
+    try:
+        address = parse(questdb.url)
+    except UsageError as error:
+        document.refuse("questdb.url", str(error).removeprefix("questdb.url: "))
+        return questdb
+    if {"password", "token"} & address.options.keys() and document.from_file("questdb.url"):
         document.refuse("questdb.url", "holds a secret: give it by the variable MARKETD__QUESTDB__URL")
     return questdb
-
-
-def _secret(options: str) -> bool:
-    return any(option.partition("=")[0] in {"password", "token"} for option in options.split(";"))
 
 
 def _embeddings(document: Document, value: object) -> EmbeddingsSettings:

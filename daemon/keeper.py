@@ -58,8 +58,8 @@ class Keeper:
             self._restart_if(hangs=now_s - self._well_s > SILENT_S)
 
     def stop(self) -> None:
-        """End it; harmless if it is gone."""
-        self._thread.submit(self._server.stop).result()
+        """End it, also one that is still starting; harmless if it is gone."""
+        self._server.stop()
         self._thread.shutdown()
 
     def _start(self) -> None:

@@ -99,10 +99,10 @@ BAD = [
     (PAIR + "[retention]\nticks_s = -1\n", "retention.ticks_s: expected int >= 0"),
     (
         PAIR + '[questdb]\nurl = "localhost:9000"\n',
-        'questdb.url: expected "embedded", or like http::addr=localhost:9000;',
+        'questdb.url: expected "embedded" or "http::addr=host:9000;" (or https::)',
     ),
     (
-        PAIR + '[questdb]\nurl = "http::addr=localhost:9000;password=secret;"\n',
+        PAIR + '[questdb]\nurl = "http::addr=localhost:9000;username=me;password=secret;"\n',
         "questdb.url: holds a secret: give it by the variable MARKETD__QUESTDB__URL",
     ),
     (PAIR + '[embeddings]\ntimeframe = "2h"\n', "embeddings.timeframe: is none of engine.timeframes"),
