@@ -100,7 +100,11 @@ class Service:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end_by, number)
+
+    def _end_by(self, number: signal.Signals) -> None:
+        log.info("marketd_stopping", signal=number.name)
+        self._stop.set()
 
     def _handlers(self) -> dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]]:
         async def status() -> dict[str, Any]:
