@@ -13,7 +13,7 @@ import orjson
 
 from benchmarks import rig
 from benchmarks.figures import Figure
-from benchmarks.rig import Daemon, Plan
+from benchmarks.rig import ALL_STORES, Daemon, Plan
 from market.times import NS_PER_MS, NS_PER_S
 from storage.embedded_redis import EmbeddedRedis
 
@@ -27,14 +27,15 @@ Heard = list[tuple[int, bytes]]
 
 
 def measure_live(seconds: float) -> list[Figure]:
-    """Measure with the two gathering times, and the script that does none of the work."""
+    """Measure with two gathering times, with every store and a sweep each 10 s, and a script without any."""
     out: list[Figure] = []
     for gather_ms in (5, 2):
-        out += _daemon(Plan(PAIRS, RATE, gather_ms), seconds)
+        out += _daemon(f"gather_ms {gather_ms}", Plan(PAIRS, RATE, gather_ms), seconds)
+    out += _daemon("all stores", Plan(PAIRS, RATE, stores=ALL_STORES), seconds)
     return out + _percentiles("a script, no disk, no analytics", _script(Plan(PAIRS, RATE), seconds), {})
 
 
-def _daemon(plan: Plan, seconds: float) -> list[Figure]:
+def _daemon(name: str, plan: Plan, seconds: float) -> list[Figure]:
     heard: Heard = []
     with rig.working(plan) as daemon:
         time.sleep(WARM_UP_S)
@@ -44,7 +45,6 @@ def _daemon(plan: Plan, seconds: float) -> list[Figure]:
             time.sleep(seconds)
             spent = {role: rig.cpu_s(them) - before[role] for role, them in roles.items()}
         delays = _delays_ns(daemon, plan, heard)
-    name = f"gather_ms {plan.gather_ms}"
     return [
         *_percentiles(name, delays, GOALS_MS),
         *(Figure(f"  {name}: CPU of {role}", cpu / seconds * 1e3, "ms/s") for role, cpu in spent.items()),

@@ -40,14 +40,28 @@ rest_url = {rest_url}
 [engine]
 gather_ms = {gather_ms}
 timeframes = {timeframes}
-[questdb]
-enabled = false
-[embeddings]
-enabled = false
 [ray]
 dashboard = false
 [log]
 level = "error"
+{stores}
+"""
+BUS_ONLY = """\
+[questdb]
+enabled = false
+[embeddings]
+enabled = false
+[retention]
+enabled = false
+"""
+ALL_STORES = """\
+[retention]
+sweep_s = 10
+ticks_s = 20
+quotes_s = 20
+events_s = 20
+order_flow_s = 120
+candles_1m_s = 20
 """
 
 
@@ -60,6 +74,7 @@ class Plan:
     gather_ms: int = 5
     timeframes: tuple[str, ...] = TIMEFRAMES
     past_s: int = 0
+    stores: str = BUS_ONLY
 
     @property
     def symbols(self) -> list[str]:
@@ -114,6 +129,8 @@ class Daemon:
                 role = f"{supervisors[one.pid]} supervisor"
             elif "-server" in one.name():
                 role = "Redis"
+            elif one.name() == "java":
+                role = "QuestDB"
             out.setdefault(role, []).append(one)
         return out
 
@@ -158,7 +175,7 @@ def daemon(plan: Plan, urls: dict[str, str]) -> Iterator[Daemon]:
         values = {"data_dir": str(data_dir), "symbols": plan.symbols, "timeframes": plan.timeframes, **urls}
         texts = {key: json.dumps(value) for key, value in values.items()}
         config = data_dir / "config.toml"
-        config.write_text(_CONFIG.format(gather_ms=plan.gather_ms, **texts))
+        config.write_text(_CONFIG.format(gather_ms=plan.gather_ms, stores=plan.stores, **texts))
         run = "from daemon.cli import main; main()"
         started_ns = time.time_ns()
         with child("-c", run, "run", "--config", str(config), stdout=subprocess.DEVNULL) as process:
