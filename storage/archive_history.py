@@ -27,6 +27,7 @@ def ticks_before(place: Place, sweep: int, seq: int, ts_ns: int) -> Iterator[Tic
     """
     files = current(place.files("ticks"), sweep)
     with closing(duckdb.connect(config={"threads": 1, "memory_limit": "64MB"})) as con:
+        con.execute("SET enable_progress_bar = false")
         begin_ns = _begin(con, files, f"seq < {seq} AND epoch_ns(timestamp) < {ts_ns}", date_of(ts_ns))
         picked = [file for file in files if begin_ns is None or file.date >= date_of(begin_ns)]
         check(picked)

@@ -84,6 +84,7 @@ def compact_all(root: Path, now_s: float | None = None) -> Compacted:
     """
     done, refused = Compacted(), list[MarketdError]()
     with closing(duckdb.connect(config={"threads": 1, "memory_limit": MEMORY})) as con:
+        con.execute("SET enable_progress_bar = false")
         con.execute(f"SET temp_directory = {quoted(root / 'tmp')}")
         for folder in sorted(path.parent for path in root.parent.glob(f"*/*/*/{NAME}")):
             try:

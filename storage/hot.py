@@ -72,6 +72,7 @@ class HotFile:
 
     def __init__(self, path: Path, con: duckdb.DuckDBPyConnection) -> None:
         known = _meta(con)
+        con.execute("SET enable_progress_bar = false")  # a long sweep would write to stdout
         self.connection = con
         self.tick_size = float(known["tick_size"]) if "tick_size" in known else None
         self._path = path
@@ -167,11 +168,13 @@ class HotFile:
     def sweep(self, plan: Plan) -> Swept:
         """Move rows into the archive: durable and read back there before they are deleted here.
 
-        Raises Retryable, with nothing changed, if a disk refuses.
+        A table that this file has not is passed over. Raises Retryable, with nothing changed, if a disk
+        refuses.
         """
         sweep = self.archived.sweep + 1
         with translated(self._path):
-            cuts = [cut(self.connection, t, limits, self.archived.upto(t)) for t, limits in plan.items()]
+            here = plan.keys() & _names(self.connection)
+            cuts = [cut(self.connection, t, plan[t], self.archived.upto(t)) for t in sorted(here)]
             cuts = [part for part in cuts if part.rows]
             if not cuts:
                 return Swept(self.archived.sweep, {})

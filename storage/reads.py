@@ -43,6 +43,7 @@ def begin(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """Open a cursor that reads what is committed now and nothing later; whoever calls this closes it."""
     cursor = con.cursor()
     try:
+        cursor.execute("SET enable_progress_bar = false")  # it would write to the answer's stdout
         cursor.execute("SET operator_memory_limit = '32MB'")  # half of all, so that the writer has the other
         _begin(cursor)
     except BaseException:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import shutil
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +20,20 @@ from actors.journal_cut import Start, needed_from
 from actors.recovery import open_pair
 from market.errors import Fatal
 from market.inputs import Clock, GapClosed, GapOpened, Quote, Rejected, TickBatch
-from market.ticks import Ticks, in_order
+from market.ticks import in_order
 from market.times import NS_PER_S
 from storage.hot import Left
 from storage.journal import segments
 from storage.proof import prove
 from storage.reads import begin
-from tests.actors.pair_support import PAIR, QUICK, ByHand
+from tests.actors.living import ENGINE, SMALL, STEP_NS, Living, lose, some_ticks, worked
+from tests.actors.pair_support import PAIR
 from tests.analytics.worlds import splits
-from tests.storage.archive_support import MIDNIGHT, TABLES, TIMEFRAMES, Seen, everything, plan
-from tests.storage.hot_rows import MINUTE, make_ticks
+from tests.storage.archive_support import MIDNIGHT, TABLES, TIMEFRAMES
+from tests.storage.hot_rows import MINUTE
 
-ENGINE = replace(QUICK, timeframes_s=TIMEFRAMES)
+ROOT = Path(__file__).parents[2]
 STEPS = ["flush", "rotate", "clock", "kill", "sweep", "cut", "lose", "gap", "quote", "reject"]
-SMALL = {name: f"SELECT * FROM {name} ORDER BY ALL" for name in ("data_gaps", "rejected")}  # noqa: S608 - ours
 
 # The rule
 
@@ -60,52 +64,6 @@ def test_a_journal_does_not_begin_inside_an_open_gap() -> None:
 
 
 # The life of a pair
-
-
-def some_ticks(count: int = 260) -> Ticks:
-    return make_ticks(count, first_id=1, start_ns=MIDNIGHT - 40 * MINUTE + 17, step_ns=17_000_000_003)
-
-
-class Living(ByHand):
-    """A pair that sweeps what is `keep_ns` old, and lets go of journal."""
-
-    keep_ns = 3 * MINUTE
-
-    def sweep(self) -> None:
-        self.flush()
-        cutoff_ns = self.files.core.state.ledger.watermark_ns - self.keep_ns
-        self.files.hot.sweep(plan(cutoff_ns))
-
-    def cut(self) -> None:
-        for path in self.files.journal.drop_before(self.files.cut.find(self.files.hot)):
-            path.unlink()
-
-    def seen(self) -> Seen:
-        found = everything(self.files.hot, self.files.core.open_rows())
-        con = self.files.hot.connection
-        return found | {name: con.execute(sql).fetchall() for name, sql in SMALL.items()}
-
-
-def lose(folder: Path) -> None:
-    for name in ("trading.duckdb", "trading.duckdb.wal"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def worked(folder: Path, every: int = 20) -> Living:
-    """Let a pair live: ticks, quotes, something rejected, sweeps, and a new segment now and then."""
-    pair = Living(folder, ENGINE)
-    ticks = some_ticks()
-    for at in range(0, len(ticks), 5):
-        last_ns = int(ticks["ts_ns"][at])
-        pair.take(Quote(0, 99.0, 1.0, 101.0, 1.0, last_ns), TickBatch(ticks[at : at + 5]))
-        if at % 30 == 0:
-            pair.take(Rejected(last_ns, "no JSON", b"%d" % at))
-        if at % every == 0:
-            pair.sweep()
-            pair.cut()
-            pair.rotate()
-    pair.flush()
-    return pair
 
 
 def test_the_journal_stays_short_and_the_record_whole(tmp_path: Path) -> None:
@@ -286,3 +244,42 @@ def near(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
         else x == y or str(x).startswith("{")
         for x, y in zip(a, b, strict=True)
     )
+
+
+LIVE = """
+import sys
+from pathlib import Path
+from tests.actors.living import for_ever
+for count in for_ever(Path(sys.argv[1])):
+    print(count, flush=True)
+"""
+
+
+def test_kills_anywhere_and_lost_files_cost_nothing(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "pair", random.Random(2)
+    for number in range(6):
+        command = [sys.executable, "-c", LIVE, str(folder)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for _ in range(3):
+                least = int(child.stdout.readline())
+            threading.Event().wait(rng.random() * 0.3)  # anywhere inside
+            child.kill()
+        if number % 3 == 2:
+            lose(folder)
+        pair = Living(folder, ENGINE)
+        found, count = pair.seen(), pair.files.core.state.ledger.next_seq - 1
+        assert count >= least
+        assert [(row[0], row[1]) for row in found["ticks"]] == [
+            (seq, MIDNIGHT + (seq - (seq - 1) % 7) * STEP_NS + (seq - 1) % 7 * STEP_NS)
+            for seq in range(1, count + 1)
+        ]
+        assert [row[0] for row in found["events"]] == list(range(1, len(found["events"]) + 1))
+        assert len(found["quotes"]) == count // 7
+        assert count // 7 - 1 <= len(found["rejected"]) <= count // 7
+        assert pair.files.hot.ticks_after(0, count)["trade_id"].tolist() == list(range(1, count + 1))
+        claims = prove(begin(pair.files.hot.connection), pair.files.core.open_rows(), TIMEFRAMES)
+        assert [claim for claim in claims if not claim.ok] == []
+        pair.close()
+    assert len(segments(folder / "journal")) < 40
+    assert segments(folder / "journal")[0].first > 1
