@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 TABLE = "market_state_embeddings"
 INDEX_FROM_ROWS = 10_000  # fewer are searched one by one, in 15 ms
-OPTIMIZE_EVERY = 128  # versions, of a fragment each, that a search has to visit
-MAX_DELTAS = 4  # parts of the vector index, one more by each optimize; half a millisecond a search each
-PARTITION_ROWS = 1_024
+OPTIMIZE_EVERY = 32  # versions, of a fragment each, that a search has to visit: 128 make it four times slower
+MAX_DELTAS = 6  # parts of the vector index, one more by each optimize; half a millisecond a search each
+PARTITION_ROWS = 1_024  # given a number of partitions instead, optimize would join them to a few
 PROBES, REFINE = 16, 10  # partitions looked into; times k vectors compared in full precision
 KEEP_VERSIONS = timedelta(minutes=2)  # for readers that are under way: none at all would break them
 _SOURCE = re.compile(r",? */\S+\.rs:\d+:\d+")  # where in its own code an error arose
@@ -149,18 +149,22 @@ class Vectors:
     def get(self, symbol: str, at_ns: int | None = None) -> StateRow | None:
         """Find the symbol's last state, or its last at or before a time."""
         before = None if at_ns is None else at_ns + 1
-        where = _where(symbol=symbol, before_ns=before)
         with self._latest() as table:
-            query = table.search().where(where).order_by([_descending("timestamp")]).limit(1)
-            for row in _rows(query.to_arrow()):
-                return StateRow(
-                    row["symbol"],
-                    row["timestamp"],
-                    orjson.loads(row["metadata"]),
-                    np.array(row["vector"], np.float32),
-                    row["version"],
-                )
-        return None
+            # Sorting the rows instead takes 200 ms among 100,000.
+            found = table.search().where(_where(symbol=symbol, before_ns=before)).select(["timestamp"])
+            times_ns = _times_ns(found.to_arrow())
+            if not times_ns.size:
+                return None
+            last_ns = int(times_ns.max())
+            where = _where(symbol=symbol, from_ns=last_ns, before_ns=last_ns + 1)
+            (row,) = _rows(table.search().where(where).limit(1).to_arrow())
+            return StateRow(
+                row["symbol"],
+                row["timestamp"],
+                orjson.loads(row["metadata"]),
+                np.array(row["vector"], np.float32),
+                row["version"],
+            )
 
     def _open(self, *, create: bool) -> Any:
         database = self._lancedb.connect(str(self._folder))
@@ -277,28 +281,31 @@ def _batch(rows: Sequence[StateRow]) -> pa.Table:
 
 def _rows(found: pa.Table) -> list[dict[str, Any]]:
     """Take the rows out of an answer, times in nanoseconds."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    place = found.schema.get_field_index("timestamp")
-    times = pa.array([us * _NS_PER_US for us in found.column("timestamp").cast(pa.int64()).to_pylist()])
-    rows: list[dict[str, Any]] = found.set_column(place, "timestamp", times).to_pylist()
-    return rows
+    rows: list[dict[str, Any]] = found.drop_columns(["timestamp"]).to_pylist()
+    times_ns = _times_ns(found).tolist()
+    return [row | {"timestamp": ts_ns} for row, ts_ns in zip(rows, times_ns, strict=True)]
 
 
-def _where(*, symbol: str | None = None, before_ns: int | None = None, version: int | None = None) -> str:
+def _times_ns(found: pa.Table) -> NDArray[np.int64]:
+    times: NDArray[np.int64] = found.column("timestamp").to_numpy().astype("M8[ns]").astype(np.int64)
+    return times
+
+
+def _where(
+    *,
+    symbol: str | None = None,
+    from_ns: int | None = None,
+    before_ns: int | None = None,
+    version: int | None = None,
+) -> str:
     terms = []
     if symbol is not None:
         quoted = symbol.replace("'", "''")
         terms.append(f"symbol = '{quoted}'")
-    if before_ns is not None:
-        whole_ns = -(-before_ns // _NS_PER_US) * _NS_PER_US  # its literals cut off what is finer
-        terms.append(f"timestamp < timestamp '{rfc3339(whole_ns).rstrip('Z')}'")
+    for sign, bound_ns in ((">=", from_ns), ("<", before_ns)):
+        if bound_ns is not None:
+            whole_ns = -(-bound_ns // _NS_PER_US) * _NS_PER_US  # literals are cut to microseconds
+            terms.append(f"timestamp {sign} timestamp '{rfc3339(whole_ns).rstrip('Z')}'")
     if version is not None:
         terms.append(f"version = {version}")
     return " AND ".join(terms)
-
-
-def _descending(column: str) -> Any:
-    from lancedb.query import ColumnOrdering  # noqa: PLC0415
-
-    return ColumnOrdering(column_name=column, ascending=False)
