@@ -52,7 +52,7 @@ class PageService:
         self._server = LaneServer[PageLane](path, lambda server: PageLane(server, self))
         self._waiting: deque[tuple[PageLane, Page]] = deque()
         self._work = asyncio.Event()
-        self._error, self._reached = "has not answered yet", True
+        self._error, self._reached = "is starting", True
         self._rows = 0
 
     def status(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ def lines(status: Report) -> list[str]:
     """Say of every store how far it is behind, and what is wrong with it, by a daemon's status."""
     supervisors, servers = status["supervisors"], status["servers"]
     out = [
-        f"{sink}: {_lag(lags)}{_state(supervisors.get(_SERVED_BY.get(sink.partition('.')[0], '')))}"
-        for sink, lags in _sinks(status["pairs"]).items()
+        f"{store}: {', '.join(lags)}{_state(supervisors.get(_SERVED_BY.get(store, '')))}"
+        for store, lags in _lags(status["pairs"]).items()
     ]
     if retention := supervisors.get("retention"):
         out.append(f"archive: {_archive(retention)}{_troubles(retention.get('troubles', {}))}")
@@ -29,11 +29,16 @@ _SERVED_BY = {"redis": "signal", "questdb": "questdb", "lancedb": "embeddings"}
 _PLACES = {"QuestDB console": "questdb_console", "Ray dashboard": "dashboard", "metrics": "metrics"}
 
 
-def _sinks(pairs: Sequence[Report]) -> dict[str, list[Report]]:
-    out: dict[str, list[Report]] = {}
+def _lags(pairs: Sequence[Report]) -> dict[str, list[str]]:
+    """Say by store how far each of its streams is behind, over all pairs."""
+    sinks: dict[str, list[Report]] = {}
     for pair in pairs:
         for sink, lag in pair.get("sinks", {}).items():
-            out.setdefault(sink, []).append(lag)
+            sinks.setdefault(sink, []).append(lag)
+    out: dict[str, list[str]] = {}
+    for sink, lags in sinks.items():
+        store, _, stream = sink.partition(".")
+        out.setdefault(store, []).append(f"{stream} {_lag(lags)}".lstrip())
     return out
 
 
