@@ -36,8 +36,10 @@ STATUS: dict[str, Any] = {
 def test_every_store_has_its_line_with_what_is_wrong() -> None:
     assert lines(STATUS) == [
         "redis: 1 behind; a: OOM",
-        "questdb: trades 1,500 behind for 61.0 s, ohlcv 3 behind"
-        ", 12,345 rows written, 2 rejected; connection refused",
+        (
+            "questdb: trades 1,500 behind for 61.0 s, ohlcv 3 behind"
+            ", 12,345 rows written, 2 rejected; connection refused"
+        ),
         "archive: 7,000 rows moved, 0.0 MB, 1 failures; pair:a: no space left",
         "questdb server: no Java, started again 2 times",
         "Ray dashboard: http://127.0.0.1:8265",
