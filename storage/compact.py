@@ -151,32 +151,32 @@ class _Compactor:
         return True
 
     def _merge(self, table: str, files: Sequence[ArchiveFile]) -> None:
-        rows = f"({latest(files, table) if is_keyed(table) else relation(files, table)})"
         aside = self._place.aside(table, files[0].date, WORK)
         span = files[0].first, files[-1].last
         try:
-            self._write(table, rows, aside)
+            self._gather(table, files)
+            self._packer.write(table, "merged", aside)
+            sync_file(aside)
             crc = crc_of(aside)
-            made = ArchiveFile(self._place.path(table, files[0].date, span, crc), *span, crc)
-            self._verify(table, rows, aside)
-            publish(aside, made.path)
+            self._verify(table, aside)
+            publish(aside, path := self._place.path(table, files[0].date, span, crc))
         except OSError as error:
             raise Retryable(f"{aside}: {error.strerror}") from error
-        finally:
-            aside.unlink(missing_ok=True)
-        log.info("archive_compacted", file=str(made.path), files=len(files))
-
-    def _write(self, table: str, rows: str, aside: Path) -> None:
-        order = "seq" if is_sequence(table) else "timestamp"
-        try:
-            self._packer.write(table, rows, aside, order)
         except duckdb.Error as error:
             raise _named(error, aside) from error
-        sync_file(aside)
+        finally:
+            aside.unlink(missing_ok=True)
+        log.info("archive_compacted", file=str(path), files=len(files))
 
-    def _verify(self, table: str, rows: str, aside: Path) -> None:
+    def _gather(self, table: str, files: Sequence[ArchiveFile]) -> None:
+        """Read once what is then looked at several times; more of it than memory holds goes to the disk."""
+        rows = latest(files, table) if is_keyed(table) else relation(files, table)
+        order = "seq" if is_sequence(table) else "timestamp"
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE merged AS {rows} ORDER BY {order}")
+
+    def _verify(self, table: str, aside: Path) -> None:
         made = relation([ArchiveFile(aside, 0, 0, "")], table)
-        if (kept := sums(self._con, table, f"({made})")) != (given := sums(self._con, table, rows)):
+        if (kept := sums(self._con, table, f"({made})")) != (given := sums(self._con, table, "merged")):
             raise Retryable(f"{aside}: reads back as {kept}, not as {given}")
 
 
