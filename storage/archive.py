@@ -125,7 +125,13 @@ def check(files: Iterable[ArchiveFile]) -> None:
     """
     for file in files:
         stat = file.path.stat()
-        if _crc_of(file.path, stat.st_size, stat.st_mtime_ns) != file.crc:
+        try:
+            whole = _crc_of(file.path, stat.st_size, stat.st_mtime_ns) == file.crc
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ArchiveDamaged(f"{file.path}: cannot be read: {error.strerror}") from error
+        if not whole:
             raise ArchiveDamaged(f"{file.path}: is damaged; restore it, or move it away to go on without it")
 
 

@@ -242,6 +242,22 @@ def test_a_missing_segment_is_found(folder: Path, journal: Journal) -> None:
         list(read(segments(folder)))
 
 
+def test_segments_at_the_front_are_taken_off_and_the_rest_goes_on(folder: Path, journal: Journal) -> None:
+    fill(journal, 9, rotate_after=(3, 6))
+    chain = segments(folder)
+    assert journal.drop_before(chain[0].first) == []
+    gone = journal.drop_before(chain[2].first)
+    assert [path.exists() for path in gone] == [True, True]
+    assert segments(folder) == chain[2:]
+    fill(journal, 2)
+    assert numbers(folder) == [7, 8, 9, 10, 11]
+    assert journal.drop_before(10**9) == []  # the last one stays
+    journal.close()
+    again = Journal(folder, sync=True)
+    assert (again.number, [path.exists() for path in gone]) == (11, [False, False])
+    again.close()
+
+
 def test_another_file_is_refused(folder: Path, journal: Journal) -> None:
     journal.close()
     last_file(folder).write_bytes(b"not a journal at all, but long enough")
