@@ -189,9 +189,10 @@ def query(
 
 def _answer_folder(run_dir: Path) -> TemporaryDirectory[str]:
     """Make a private folder for the pair's actor to write to: a service has a /tmp of its own."""
-    if not os.access(run_dir, os.W_OK):
+    try:
+        folder = TemporaryDirectory(prefix="answer-", dir=run_dir)
+    except OSError:  # nothing runs there, or its disk is full, of which the pair tells more
         return TemporaryDirectory(prefix="marketd-")
-    folder = TemporaryDirectory(prefix="answer-", dir=run_dir)
     owner = run_dir.stat()
     if os.geteuid() == 0:  # asks for whoever runs the daemon
         os.chown(folder.name, owner.st_uid, owner.st_gid)
