@@ -148,13 +148,17 @@ class Engine:
     async def sweep(self) -> Swept:
         """Move what is old, and what every sink has, from the file into the archive; let old journal go.
 
-        Raises Retryable, with nothing changed, when a disk refuses.
+        Raises Retryable when a disk refuses; what was moved by then is moved, the rest is where it was.
         """
         if self.blocked:
             raise Retryable(f"{self._spec.pair}: the disk refuses: {self.blocked}")
         await self._writer.flush()
         plan = sweep_plan(self.core.state.ledger.watermark_ns, self._spec.hot_s, self._acked())
-        return await self._writer.run(lambda: self._files.hot.sweep(plan))
+        files = self._files
+        swept = await self._writer.run(lambda: files.hot.sweep(plan))
+        gone = self._journal.drop_before(await self._writer.run(lambda: files.cut.find(files.hot)))
+        await self._writer.run(lambda: [path.unlink(missing_ok=True) for path in gone])
+        return swept
 
     def _acked(self) -> dict[str, int]:
         """Say by table up to where every sink of it has acknowledged."""

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,31 @@ async def test_a_question_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
         await emit(sim, 10)
         await service.query("SELECT count(*) AS n FROM ticks", "csv", tmp_path / "answer.csv")
         assert (tmp_path / "answer.csv").read_text().startswith("n\n")
+
+
+async def test_what_is_old_is_archived_and_its_journal_goes(tmp_path: Path) -> None:
+    candles = ("candles_1s", "candles_5s", "candles_1m")
+    kept = dict.fromkeys(("ticks", "quotes", "order_flow", "events", *candles), 2)
+    async with manual_sim(start_ns=time.time_ns()) as sim:  # quotes are of this host's time
+        await sim.emit(PAST)
+        wanted = replace(spec(tmp_path, sim.ws_url, sim.rest_url), hot_s=kept)
+        async with working(wanted) as service:
+            await eventually(lambda: service.status().get("state") == "streaming")
+            before: list[Path] = []
+            for _ in range(8):
+                await emit(sim, 400)  # 8 s of the venue's time
+                await eventually(lambda: has_all(sim, service))
+                swept = await service.sweep()
+                assert swept["rows"]
+                before = before or sorted((tmp_path / "journal").glob("*.log"))
+            await service.sweep()
+            assert not before[0].exists()
+            whole = await _counted(service, tmp_path, "ticks")
+            assert whole == service.status()["ticks"]
+            assert [claim for claim in await service.prove() if not claim[1]] == []
+    assert len(tables(tmp_path)["ticks"]) < whole  # the rest is only in the archive
+
+
+async def _counted(service: PairService, folder: Path, table: str) -> int:
+    await service.query(f"SELECT count(*) AS n FROM {table}", "csv", folder / "answer.csv")  # noqa: S608 - ours
+    return int((folder / "answer.csv").read_text().split()[1])

@@ -19,10 +19,10 @@ START_NS = 1_700_000_000 * NS_PER_S
 
 @asynccontextmanager
 async def manual_sim(
-    *symbols: str, rate: float = 50.0, limits: Limits | None = None
+    *symbols: str, rate: float = 50.0, limits: Limits | None = None, start_ns: int = START_NS
 ) -> AsyncIterator[SimExchange]:
     """Run an exchange in which nothing happens by itself."""
-    histories = {s: GeneratedHistory(s, 7, rate, START_NS) for s in symbols or ("BTCUSDT",)}
+    histories = {s: GeneratedHistory(s, 7, rate, start_ns) for s in symbols or ("BTCUSDT",)}
     sim = SimExchange(histories, auto=False, limits=limits)
     await sim.start()
     try:
