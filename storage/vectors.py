@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,7 +20,7 @@ import orjson
 import structlog
 
 from market.errors import Fatal, MarketdError, Retryable, Unreachable, UsageError
-from market.times import rfc3339
+from market.times import NS_PER_S, rfc3339
 from storage.minilm import DIMENSIONS, require_libraries
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Vectors:
     def write(self, rows: Sequence[StateRow]) -> int:
         """Store rows, each in the place of an earlier one with its symbol and time; return how many are new.
 
-        On return they survive a kill. Raises Retryable: none of the rows may be taken as stored.
+        On return they survive a power cut. Raises Retryable: none of the rows may be taken as stored.
         """
         latest = {(row.symbol, row.ts_ns): row for row in rows}
         if not latest:
@@ -97,15 +98,25 @@ class Vectors:
         batch = _batch(list(latest.values()))
         with self._alone() as table:
             merge = table.merge_insert(list(_KEY)).when_matched_update_all().when_not_matched_insert_all()
+            began_ns = time.time_ns()
             merged = merge.execute(batch)
+            self._sync(began_ns)
         self._versions += 1
         return int(merged.num_inserted_rows)
 
     def tend(self) -> bool:
-        """Optimize if enough was written since; cheap otherwise. Best called after acknowledging."""
+        """Optimize if enough was written since; cheap otherwise. Best called after acknowledging.
+
+        Raises nothing that waiting may cure: without it searches are slower, and it is tried again.
+        """
         if self._versions < OPTIMIZE_EVERY:
             return False
-        self.optimize()
+        try:
+            self.optimize()
+        except Retryable as error:
+            self._versions = OPTIMIZE_EVERY // 2
+            log.warning("vectors_not_optimized", reason=str(error))
+            return False
         return True
 
     def optimize(self) -> None:
@@ -114,9 +125,12 @@ class Vectors:
         Takes a tenth of a second, a few seconds for 100,000 rows when an index is built. Raises Retryable.
         """
         with self._alone() as table:
-            table.optimize(cleanup_older_than=KEEP_VERSIONS)
-            self._versions = 0
+            began_ns = time.time_ns()
+            table.optimize()
             self._index(table)
+            self._sync(began_ns)
+            table.optimize(cleanup_older_than=KEEP_VERSIONS)  # not before what takes their place is on disk
+            self._versions = 0
 
     def search(
         self,
@@ -193,6 +207,18 @@ class Vectors:
         with (self._folder / f"{TABLE}.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file, thus with the process
             yield
+
+    def _sync(self, since_ns: int) -> None:
+        """Bring to disk what was written since: LanceDB leaves that to the system, manifests included."""
+        folder = self._folder / f"{TABLE}.lance"
+        from_ns = since_ns - NS_PER_S  # a file's time is a little behind
+        written = [path for path in (folder, *folder.rglob("*")) if path.stat().st_mtime_ns >= from_ns]
+        for path in sorted(written, key=Path.is_dir):  # a folder after what it names
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def _index(self, table: Any) -> None:
         """Build the indices that are missing, of another kind, or in too many parts."""

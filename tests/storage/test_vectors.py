@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from market.errors import Fatal, Retryable, UsageError
 from market.times import NS_PER_S
@@ -175,6 +176,21 @@ def test_many_small_writes_are_joined(tmp_path: Path, monkeypatch: pytest.Monkey
     stats = lancedb.connect(str(tmp_path)).open_table(TABLE).stats()
     assert stats["fragment_stats"]["num_fragments"] <= 6
     assert stored(tmp_path) == [(PAIR, i) for i in range(25)]
+
+
+def test_tidying_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    table = Vectors(tmp_path)
+    for i in range(vectors.OPTIMIZE_EVERY):
+        table.write([row(i)])
+    held = tmp_path.rename(tmp_path.with_name("held"))
+    with capture_logs() as logged:
+        assert not table.tend()
+    assert [one["event"] for one in logged] == ["vectors_not_optimized"]
+    held.rename(tmp_path)
+    for i in range(vectors.OPTIMIZE_EVERY // 2):
+        assert not table.tend()
+        table.write([row(i)])
+    assert table.tend()
 
 
 def test_a_reader_beside_the_writer_sees_what_is_new(tmp_path: Path) -> None:
