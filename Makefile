@@ -37,6 +37,7 @@ $(BIN)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.boot.lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "installing, a minute or two"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
 	@touch $@

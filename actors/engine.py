@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 import structlog
@@ -157,7 +158,7 @@ class Engine:
         files = self._files
         swept = await self._writer.run(lambda: files.hot.sweep(plan))
         gone = self._journal.drop_before(await self._writer.run(lambda: files.cut.find(files.hot)))
-        await self._writer.run(lambda: [path.unlink(missing_ok=True) for path in gone])
+        await self._writer.run(lambda: _unlink(gone))
         return swept
 
     def _acked(self) -> dict[str, int]:
@@ -270,6 +271,11 @@ class Engine:
             self._rotate_after_ns = now_ns + int(FULL_RETRY_S * NS_PER_S)
             return
         self._segment_since_ns, self._segment_first = now_ns, self._journal.number
+
+
+def _unlink(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def sweep_plan(now_ns: int, hot_s: Mapping[str, int], acked: Mapping[str, int]) -> Plan:

@@ -13,16 +13,18 @@ from storage.journal import Segment, segments
 
 
 class Start(NamedTuple):
-    """Where a segment begins: rows of before are ticks and events below these, bars that ended by then."""
+    """Where a segment begins: of before are ticks and events below these, and all that is timed by then."""
 
     first: int  # record
-    closed_ns: int
+    until_ns: int
     next_seq: int
     next_event: int
     has_gaps: bool  # that are open, and may yet restate what was before
 
-    def numbers(self) -> dict[str, int]:
-        return {"ticks": self.next_seq, "events": self.next_event}
+    def is_before(self, table: str, first: int) -> bool:
+        """Tell whether nothing was made before of a table that begins with this number or time."""
+        least = {"ticks": self.next_seq, "events": self.next_event}
+        return first >= least.get(table, self.until_ns + 1)
 
 
 def needed_from(starts: Sequence[Start], left: Left) -> list[Start]:
@@ -37,7 +39,7 @@ def needed_from(starts: Sequence[Start], left: Left) -> list[Start]:
         for start in starts[1:]
         if start.first - 1 <= left.record
         and not start.has_gaps
-        and all(left.first[table] >= start.numbers().get(table, start.closed_ns) for table in tables)
+        and all(start.is_before(table, left.first[table]) for table in tables)
     ]
 
 
@@ -67,8 +69,9 @@ class JournalCut:
         if segment.first not in self._starts:
             head = segment.head()
             ledger = state.load(head.state).ledger
+            until_ns = max(head.closed_ns, ledger.watermark_ns)  # a bar's time is its beginning
             numbers = ledger.next_seq, ledger.next_event, bool(ledger.gaps)
-            self._starts[segment.first] = Start(segment.first, head.closed_ns, *numbers)
+            self._starts[segment.first] = Start(segment.first, until_ns, *numbers)
         return self._starts[segment.first]
 
     def _newest_quote(self, segment: Segment) -> int:

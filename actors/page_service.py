@@ -52,12 +52,12 @@ class PageService:
         self._server = LaneServer[PageLane](path, lambda server: PageLane(server, self))
         self._waiting: deque[tuple[PageLane, Page]] = deque()
         self._work = asyncio.Event()
-        self._error, self._reached = "is starting", True
+        self._error, self._reached, self._prepared = "", True, False
         self._rows = 0
 
     def status(self) -> dict[str, Any]:
         return {
-            "ok": not self._error,
+            "ok": self._prepared and not self._error,
             "reached": self._reached,  # with an error: it answers, and refuses
             "error": self._error,
             "lanes": len(self._server.lanes),
@@ -130,9 +130,9 @@ class PageService:
             lane.ack(page.last_seq)
 
     def _note_ok(self) -> None:
-        if self._error:
+        if self._error or not self._prepared:
             log.info("store_ready", store=self._name)
-        self._error, self._reached = "", True
+        self._error, self._reached, self._prepared = "", True, True
 
     def _note_lost(self, error: MarketdError) -> None:
         if not self._error or (not isinstance(error, Retryable) and self._error != str(error)):

@@ -43,6 +43,7 @@ class SignalService:
         self._turns: deque[Feed] = deque()  # have something to send; each once
         self._work = asyncio.Event()
         self._redis_ok = False
+        self._lost = ""  # why Redis cannot be used now
         self._lost_at: float | None = None
         self._refused: dict[str, str] = {}  # by symbol, as long as it lasts
         self._latencies_ns: deque[int] = deque(maxlen=LATENCIES)
@@ -54,7 +55,8 @@ class SignalService:
         latencies = sorted(self._latencies_ns)
         return {
             "redis_ok": self._redis_ok and not self._refused,
-            "reached": self._redis_ok,
+            "reached": self._redis_ok or self._lost_at is None,
+            "error": self._lost,
             "refused": dict(self._refused),
             "lanes": len(self._feeds),
             "acked": {feed.hello.pair_key: feed.acked for feed in self._lanes if feed.resumed},
@@ -211,13 +213,13 @@ class SignalService:
                 self._publish_s.add(delay_ns / NS_PER_S)
 
     def _note_lost(self, reason: str) -> None:
-        self._redis_ok = False
+        self._redis_ok, self._lost = False, reason
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             log.warning("redis_lost", reason=reason)
 
     def _note_back(self, rewound: int) -> None:
-        self._redis_ok = True
+        self._redis_ok, self._lost = True, ""
         if self._lost_at is not None:
             log.info("redis_back", down_s=round(time.monotonic() - self._lost_at, 1), rewound=rewound)
             self._lost_at = None

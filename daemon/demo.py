@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemon import service
 from daemon.live_view import LiveView
+from daemon.lock import FolderLock
 from daemon.settings import VENUES, EngineSettings, LogSettings, PairSettings, Settings
 from market.errors import Fatal, UsageError
 from market.pairs import Pair
@@ -51,20 +52,21 @@ def run(pairs: int, rate: float, seconds: float | None, settings: Settings | Non
     config = os.path.relpath(folder / "config.toml")
     sys.stdout.write(
         f"kept {kept:,} trades of {pairs} pairs in {os.path.relpath(folder)} until the next demo; ask:\n"
-        f"  marketd query --config {config} binance:spot:BTCUSDT 'FROM candles_1m'\n",
+        f"  {os.path.relpath(sys.argv[0])} query --config {config} binance:spot:BTCUSDT 'FROM candles_1m'\n",
     )
     return 0
 
 
 def _clear(folder: Path) -> None:
-    """Remove the demo before this one; never anything else."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).exists():
-            raise UsageError(f"{folder}: is not empty and not of an earlier demo")
-        shutil.rmtree(folder)
+    """Remove the demo before this one; never anything else, and nothing of one that runs."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise UsageError(f"{folder}: is not empty and not of an earlier demo")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARK).touch()
+        with FolderLock(folder):
+            for old in folder.iterdir():
+                if old.name not in {MARK, "run"}:
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+            (folder / MARK).touch()
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}") from error
 

@@ -123,6 +123,15 @@ class Node:
     async def stop(self) -> dict[str, int]:
         """Drain the pairs, then everything else; return the ticks kept by each pair that answered."""
         kept: dict[str, int] = {}
+        if not self._headless:
+            await self._drain(kept)
+            detach()
+        self._head.stop()
+        for keeper in self.servers.values():
+            keeper.stop()
+        return kept
+
+    async def _drain(self, kept: dict[str, int]) -> None:
         stops = (self._stop_pair(one, kept) for one in self.fleet.pairs)
         try:
             async with asyncio.timeout(STOP_PAIRS_S):
@@ -130,11 +139,6 @@ class Node:
         except TimeoutError:
             log.error("drain_incomplete", pairs=[p.name for p in self.fleet.pairs if p.name not in kept])
         await asyncio.gather(*(self._stop_supervisor(one) for one in self.fleet.supervisors.values()))
-        detach()
-        self._head.stop()
-        for keeper in self.servers.values():
-            keeper.stop()
-        return kept
 
     async def call(self, pair: str, method: str, *arguments: Any) -> Any:
         """Call a pair's actor by its key, again while it is recovering; raises its error, or LookupError."""
@@ -206,7 +210,7 @@ class Node:
         if not one.status or silent_s < SILENT_S:
             return
         log.error("actor_hangs", actor=one.name, silent_s=round(silent_s, 1))
-        if one.status["pid"] in orphans.find(self._settings.run_dir):  # else the number is another's by now
+        if one.status["pid"] in orphans.find(self._head.marked):  # else the number is another's by now
             _kill(one.status["pid"])
         one.seen_s = time.monotonic()
 
@@ -227,15 +231,19 @@ class Node:
 
     def _revive_head(self) -> None:
         """Begin anew with a head whose processes died, and every actor with it."""
-        self.head_restarts += 1
-        log.error("ray_died", restarts=self.head_restarts)
-        self._headless = True
-        self._end_probes()
-        detach()
+        if not self._headless:
+            self._headless = True
+            self.head_restarts += 1
+            log.error("ray_died", restarts=self.head_restarts)
+            self._end_probes()
+            detach()
         self._head.stop()
         self._head.start()
         attach(self._head.address, self._head.environment)
+        before = {one.name: one.restarts for one in self.fleet.all}
         self.fleet = create(self._settings, self._specs, self.redis_url)
+        for one in self.fleet.all:
+            one.restarts = before.get(one.name, 0) + 1
         self._headless = False
         for patience in self._asks:  # Ray forgets what was asked of the head before
             patience.reschedule(0)

@@ -141,6 +141,8 @@ class RayHead:
         orphans.kill(self._run_dir, _MARK, timeout_s=3.0)
         if self._temp_lock is not None:
             os.close(self._temp_lock)
+            if self._run_dir not in self._temp_dir.parents:  # nobody would ever remove it
+                shutil.rmtree(self._temp_dir, ignore_errors=True)
         self._child, self._temp_lock = None, None
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from market.times import NS_PER_S
+from market.times import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,8 @@ class PairRow:
     pair: str
     note: str = ""
     price: float | None = None
-    ticks_per_s: float = 0.0
+    ticks_per_s: float | None = None
+    venue_ms: float | None = None  # of the last trade: exchange time → frame received
     journal_p50_ms: float | None = None  # frame received → on disk
     journal_p99_ms: float | None = None
     subscriber_p50_ms: float | None = None  # frame received → in a subscriber's hands
@@ -57,6 +58,7 @@ def row(report: Mapping[str, Any]) -> PairRow:
         pair=report["pair"],
         note=f"{state}: {error}" if error else state,
         price=report.get("last_price"),
+        venue_ms=report["tick_lag_ns"] / NS_PER_MS if report.get("tick_lag_ns") is not None else None,
         journal_p50_ms=journal[0],
         journal_p99_ms=journal[1],
         cvd=report.get("cvd"),
@@ -71,11 +73,12 @@ def row(report: Mapping[str, Any]) -> PairRow:
 WIDE = 120
 HEADINGS = {
     "ticks/s": "ticks\n/s",
+    "venue": "venue\nms",
     "journal": "journal\nms",
     "subscriber": "sub-\nscriber\nms",
     "restarts": "re-\nstarts",
 }
-CAPTION = "journal, subscriber: ms from a frame's arrival, p50/p99"
+CAPTION = "venue: ms from the last trade to its frame's arrival; journal, subscriber: from there on, p50/p99"
 
 
 def render(rows: Sequence[PairRow], width: int, below: Sequence[str] = ()) -> Table:
@@ -121,13 +124,15 @@ def _names(rows: Sequence[PairRow]) -> tuple[str, list[str]]:
 
 def _columns(*, wide: bool) -> tuple[str, ...]:
     candle = ("open", "high", "low", "close", "volume") if wide else ("close",)
-    return ("last", "ticks/s", "journal", "subscriber", "cvd", "1m", *candle, "gaps", "restarts")
+    venue = ("venue",) if wide else ()
+    return ("last", "ticks/s", *venue, "journal", "subscriber", "cvd", "1m", *candle, "gaps", "restarts")
 
 
 def _cells(row: PairRow, *, wide: bool) -> tuple[str, ...]:
     return (
         _price(row.price),
-        f"{row.ticks_per_s:.1f}",
+        NOTHING if row.ticks_per_s is None else f"{row.ticks_per_s:.1f}",
+        *([NOTHING if row.venue_ms is None else f"{row.venue_ms:.1f}"] if wide else []),
         _spread(row.journal_p50_ms, row.journal_p99_ms),
         _spread(row.subscriber_p50_ms, row.subscriber_p99_ms),
         _amount(row.cvd),

@@ -33,16 +33,18 @@ class Watched:
         if self.status and self.status["pid"] != status["pid"]:
             self.restarts += 1
             log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
-        if (trouble := _trouble(status)) != _trouble(self.status):
+        if (trouble := _trouble(status)) != (_trouble(self.status) if self.status else ""):
             log.warning("actor_troubled", actor=self.name, trouble=trouble or "it is over")
         self.status, self.seen_s = status, time.monotonic()
 
 
 def _trouble(status: dict[str, Any]) -> str:
-    """Say what keeps a pair from its work, if anything."""
+    """Say what keeps an actor from its work, if anything."""
     if blocked := str(status.get("blocked", "")):
         return blocked
-    if (state := status.get("state")) not in TROUBLED:
+    if "state" not in status:  # a supervisor: what keeps its store from its work
+        return str(status.get("error", ""))
+    if (state := status["state"]) not in TROUBLED:
         return ""
     reason = status["error"] or status.get("last_error")
     return f"{state}: {reason}" if reason else str(state)

@@ -205,3 +205,17 @@ async def test_ctrl_c_ends_a_command_without_traceback(folder: Path) -> None:
     _, said = await process.communicate()
     await server.stop()
     assert (process.returncode, said) == (130, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_has_begun_ends_it_without_a_word(number: signal.Signals) -> None:
+    code = (
+        "import os, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'typer': os.kill(os.getpid(), {int(number)})\n"  # while it is being imported
+        "sys.meta_path.insert(0, Signal()); sys.argv = ['marketd', 'run']\n"
+        "from daemon.entry import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a min
 
 LAST = re.compile(
     r"kept ([\d,]+) trades of 2 pairs in data/demo until the next demo; ask:\r?\n"
-    r"  marketd query --config data/demo/config.toml binance:spot:BTCUSDT 'FROM candles_1m'\r?\n\Z"
+    r"  \S*marketd query --config data/demo/config.toml binance:spot:BTCUSDT 'FROM candles_1m'\r?\n\Z"
 )
 
 

@@ -184,8 +184,11 @@ def test_ports_that_somebody_has_are_replaced(short: Path) -> None:
         port = taken.getsockname()[1]
         with running(short, RaySettings(dashboard_port=port, metrics_port=port)) as head:
             assert head.dashboard_port != port
+            token = (short / "ray-token").read_text()
             for path in (f"{head.dashboard_port}/api/version", f"{head.metrics_port}/metrics"):
-                with urllib.request.urlopen(f"http://127.0.0.1:{path}") as answer:
+                headers = {"Authorization": f"Bearer {token}"}
+                asked = urllib.request.Request(f"http://127.0.0.1:{path}", headers=headers)  # noqa: S310 - loopback
+                with urllib.request.urlopen(asked) as answer:  # noqa: S310 - loopback
                     assert answer.status == 200
 
 

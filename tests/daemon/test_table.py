@@ -12,6 +12,7 @@ BTC = PairRow(
     pair="binance:spot:BTCUSDT",
     price=97_123.45,
     ticks_per_s=33.24,
+    venue_ms=0.66,
     journal_p50_ms=1.234,
     journal_p99_ms=3.4,
     subscriber_p50_ms=2.2,
@@ -61,6 +62,7 @@ def test_a_line_has_everything_and_no_blank_within_a_value() -> None:
         "binance:spot:BTCUSDT",
         "last=97123.45",
         "ticks/s=33.2",
+        "venue=0.7",
         "journal=1.2/3.4",
         "subscriber=2.2/9.0",
         "cvd=-12.346",
@@ -76,7 +78,7 @@ def test_a_line_has_everything_and_no_blank_within_a_value() -> None:
         "rss_mb=84",
     ]
     assert line(NEW).startswith(
-        "binance:spot:SHIBUSDT last=0.00001234 ticks/s=0.0 journal=- subscriber=- cvd=-"
+        "binance:spot:SHIBUSDT last=0.00001234 ticks/s=- venue=- journal=- subscriber=- cvd=-"
     )
     assert line(NEW).endswith("note=recovering")
 
