@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from market.errors import Fatal, Retryable
+from market.errors import Retryable
 from market.times import NS_PER_S
 
 FOLDER = "archive"
@@ -26,8 +26,8 @@ _CHUNK = 1 << 20
 _NAME = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{8})\.parquet")
 
 
-class ArchiveDamaged(Fatal):
-    """A file of the archive is not what was written; what it held is not read from anywhere else."""
+class ArchiveDamaged(Retryable):
+    """A file of the archive is not what was written: who needs it waits until someone has restored it."""
 
 
 class ArchiveFile(NamedTuple):

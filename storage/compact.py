@@ -90,7 +90,7 @@ def compact_all(root: Path, now_s: float | None = None) -> Compacted:
             try:
                 place, sweep = _place(root, folder), load(folder).archived.sweep
                 done = done.plus(_Compactor(con, place).run(sweep, time.time() if now_s is None else now_s))
-            except (Retryable, ArchiveDamaged) as error:
+            except Retryable as error:
                 refused.append(error)
     if refused:
         raise refused[0]

@@ -129,6 +129,10 @@ class HotFile:
         """Tell what the archive holds of this pair."""
         return self._head.archived
 
+    def tables(self) -> set[str]:
+        """Name the tables there are, those of candles that are no longer kept among them."""
+        return _names(self.connection)
+
     def last_tick_seq(self) -> int:
         return max(self._head.ticks.last, self.archived.upto("ticks"))
 

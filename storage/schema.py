@@ -89,8 +89,12 @@ _FIXED: dict[str, Columns] = {
 
 _SEQUENCES = ("ticks", "events")
 _UNKEYED = ("quotes",)
-COPIED = ("data_gaps", "rejected")
-"""Small tables that stay: the archive holds a copy of the whole."""
+COPIED = tuple(
+    table
+    for table, parts in _FIXED.items()
+    if table != "meta" and not {"seq", "timestamp"}.intersection(name for name, _ in parts)
+)
+"""Small tables whose rows have no age and stay: the archive holds a copy of the whole."""
 
 _VIEWS = (
     # Spot quotes carry no venue time, so both sides are joined on this host's clock.
@@ -126,6 +130,12 @@ def is_sequence(table: str) -> bool:
 def is_keyed(table: str) -> bool:
     """Tell whether there is one row a timestamp, which a later one restates."""
     return table not in _SEQUENCES and table not in _UNKEYED
+
+
+def place_in_order(table: str) -> int:
+    """Tell which column says where a row stands: its number or its time."""
+    names = [name for name, _ in columns(table)]
+    return names.index("seq" if is_sequence(table) else "timestamp")
 
 
 def columns(table: str) -> Columns:

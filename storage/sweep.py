@@ -22,7 +22,7 @@ from market.ticks import Ticks
 from market.times import DAY_NS
 from storage.archive import ArchiveFile, Place, crc_of, date_of, make_folder, publish, put_aside, sync_file
 from storage.archive_sql import Packer, relation, sums
-from storage.schema import is_keyed, is_sequence
+from storage.schema import is_keyed, is_sequence, place_in_order
 
 MAX_ROWS = 262_144  # of one table in one sweep, so that a flush waits for a fraction of a second at most
 WORK = "sweep"
@@ -188,7 +188,8 @@ def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
         mark = archived.marks.get(table)
         if mark is None or (not is_sequence(table) and record > mark.record):
             return made
-        return [row for row in made if row[0] > mark.upto - (not is_sequence(table))]
+        at, last = place_in_order(table), mark.upto if is_sequence(table) else mark.upto - 1
+        return [row for row in made if row[at] > last]
 
     return Rows(
         [chunk for chunk in ticks if len(chunk[1])],

@@ -39,7 +39,7 @@ STEPS = ["flush", "rotate", "clock", "kill", "sweep", "cut", "lose", "gap", "quo
 
 
 def start(first: int, **changed: int) -> Start:
-    values = {"closed_ns": first * 10, "next_seq": first * 2, "next_event": first * 3, "has_gaps": False}
+    values = {"until_ns": first * 10, "next_seq": first * 2, "next_event": first * 3, "has_gaps": False}
     return Start(first, **(values | changed))  # type: ignore[arg-type]
 
 
@@ -50,10 +50,10 @@ def cut(left: Left, *starts: Start) -> list[int]:
 def test_a_journal_may_begin_where_nothing_older_is_left() -> None:
     chain = start(1), start(5), start(9), start(13)
     assert cut(Left(20, {}), *chain) == [5, 9, 13]
-    assert cut(Left(20, {"ticks": 18, "events": 27, "candles_1m": 90}), *chain) == [5, 9]
+    assert cut(Left(20, {"ticks": 18, "events": 27, "candles_1m": 91}), *chain) == [5, 9]
     assert cut(Left(20, {"ticks": 17}), *chain) == [5]
     assert cut(Left(20, {"events": 26}), *chain) == [5]
-    assert cut(Left(20, {"order_flow": 89}), *chain) == [5]
+    assert cut(Left(20, {"order_flow": 90}), *chain) == [5]
     assert cut(Left(8, {}), *chain) == [5, 9]
     assert cut(Left(7, {}), *chain) == [5]
     assert cut(Left(20, {}), start(1)) == []
