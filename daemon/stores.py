@@ -22,11 +22,13 @@ def lines(status: Report) -> list[str]:
             state = server["error"] or "runs"
             out.append(f"{name} server: {state}, started again {server['restarts']} times")
     out += [f"{what}: {status[key]}" for what, key in _PLACES.items() if status.get(key)]
+    if status.get("dashboard"):
+        out.append(f"its token: {status['data_dir']}/run/ray-token")
     return out
 
 
 _SERVED_BY = {"redis": "signal", "questdb": "questdb", "lancedb": "embeddings"}
-_PLACES = {"QuestDB console": "questdb_console", "Ray dashboard": "dashboard", "metrics": "metrics"}
+_PLACES = {"QuestDB console": "questdb_console", "metrics": "metrics", "Ray dashboard": "dashboard"}
 
 
 def _lags(pairs: Sequence[Report]) -> dict[str, list[str]]:

@@ -187,7 +187,7 @@ def test_ports_that_somebody_has_are_replaced(short: Path) -> None:
             token = (short / "ray-token").read_text()
             for path in (f"{head.dashboard_port}/api/version", f"{head.metrics_port}/metrics"):
                 headers = {"Authorization": f"Bearer {token}"}
-                asked = urllib.request.Request(f"http://127.0.0.1:{path}", headers=headers)  # noqa: S310 - loopback
+                asked = urllib.request.Request(f"http://127.0.0.1:{path}", headers=headers)
                 with urllib.request.urlopen(asked) as answer:  # noqa: S310 - loopback
                     assert answer.status == 200
 

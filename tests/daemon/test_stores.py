@@ -28,6 +28,7 @@ STATUS: dict[str, Any] = {
         "retention": {"rows": 7_000, "bytes": 35_000, "failures": 1, "troubles": {"pair:a": "no space left"}},
     },
     "servers": {"redis": {"restarts": 0, "error": ""}, "questdb": {"restarts": 2, "error": "no Java"}},
+    "data_dir": "/data",
     "dashboard": "http://127.0.0.1:8265",
     "questdb_console": "",
 }
@@ -43,6 +44,7 @@ def test_every_store_has_its_line_with_what_is_wrong() -> None:
         "archive: 7,000 rows moved, 0.0 MB, 1 failures; pair:a: no space left",
         "questdb server: no Java, started again 2 times",
         "Ray dashboard: http://127.0.0.1:8265",
+        "its token: /data/run/ray-token",
     ]
 
 
