@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
 TABLE = "market_state_embeddings"
 INDEX_FROM_ROWS = 10_000  # fewer are searched one by one, in 15 ms
-OPTIMIZE_EVERY = 32  # versions, of a fragment each, that a search has to visit: 128 make it four times slower
+OPTIMIZE_EVERY = (
+    20  # versions, of a fragment each, which a search visits too: 32 double its time, 128 quadruple it
+)
 MAX_DELTAS = 6  # parts of the vector index, one more by each optimize; half a millisecond a search each
 PARTITION_ROWS = 1_024  # given a number of partitions instead, optimize would join them to a few
-PROBES, REFINE = 16, 10  # partitions looked into; times k vectors compared in full precision
+PROBES = 16  # partitions looked into
+REFINE = {"ivf_sq": 3, "ivf_pq": 20}  # times k, vectors compared in full: 10 and more take 3 ms
 KEEP_VERSIONS = timedelta(minutes=2)  # for readers that are under way: none at all would break them
 _SOURCE = re.compile(r",? */\S+\.rs:\d+:\d+")  # where in its own code an error arose
 _NS_PER_US = 1_000
@@ -145,7 +148,7 @@ class Vectors:
         where = _where(symbol=symbol, before_ns=before_ns, version=version)
         with self._latest() as table:
             query = table.search(vector, vector_column_name="vector").distance_type("cosine").limit(k)
-            query = query.nprobes(PROBES).refine_factor(REFINE)
+            query = query.nprobes(PROBES).refine_factor(REFINE[self._kind])
             if where:
                 query = query.where(where, prefilter=True)
             found = query.select(["symbol", "timestamp", "metadata", "version", "_distance"]).to_arrow()
