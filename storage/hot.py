@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import msgspec
 import numpy as np
 import structlog
 
-from market.errors import Retryable, UsageError
+from market.errors import Retryable
 from market.rows import EventRow, Row, Rows
 from market.ticks import Ticks, joined
 from storage import archive_ledger
-from storage.archive import place_of, put_aside
+from storage.archive import place_of
 from storage.archive_ledger import Ledger
 from storage.archive_pages import Pages
 from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
+from storage.hot_meta import Head, Span, checked, create, extend, head_of, meta, names, text_of
 from storage.inserts import Inserter
-from storage.schema import COPIED, SCHEMA_VERSION, ddl, is_sequence, tables
+from storage.schema import COPIED, is_sequence
 from storage.sweep import Archived, Cut, Mark, Plan, Sweeper, Swept, cut
 
 __all__ = ["REJECTED_CAP", "Damaged", "HotFile", "set_aside"]
@@ -33,27 +33,6 @@ REJECTED_CAP = 10_000
 _CAP_REJECTED = """
 DELETE FROM rejected WHERE rowid NOT IN (SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ?)
 """
-
-
-class Span(NamedTuple):
-    """How many rows of a sequence there are, its least and its largest number (0 when there are none)."""
-
-    rows: int = 0
-    first: int = 0
-    last: int = 0
-
-    def plus(self, rows: int, first: int, last: int) -> Span:
-        return Span(self.rows + rows, min(self.first, first) if self.rows else first, max(self.last, last))
-
-
-class Head(msgspec.Struct, frozen=True):
-    """What the file says of itself in `meta`, written in the transaction of the rows it counts."""
-
-    record: int = 0  # the journal record up to which the rows stand
-    ticks: Span = Span()
-    events: Span = Span()
-    cursors: dict[str, tuple[int, int]] = {}  # by sink: last acknowledged seq, and when (ns)
-    archived: Archived = Archived()
 
 
 class Left(NamedTuple):
@@ -71,19 +50,19 @@ class HotFile:
     """
 
     def __init__(self, path: Path, con: duckdb.DuckDBPyConnection) -> None:
-        known = _meta(con)
+        known = meta(con)
         con.execute("SET enable_progress_bar = false")  # a long sweep would write to stdout
         self.connection = con
         self.tick_size = float(known["tick_size"]) if "tick_size" in known else None
         self._path = path
         self._sql = Inserter(con)
-        self._head = _head(known)
+        self._head = head_of(known)
         self._cursors = dict(self._head.cursors)
         self._place = place_of(path.parent, known["pair"])
         self._sweeper = Sweeper(con, self._place)
         self._pages = Pages(con, self._place)
         self._uncopied = set(COPIED)  # tables that may have changed since they were copied
-        self._journal_from = 0
+        self._journal_from = archive_ledger.load(path.parent).journal_from
 
     @classmethod
     def open(
@@ -111,9 +90,9 @@ class HotFile:
             con = connect(path)
             try:
                 if fresh:
-                    _create(con, path, pair_key, timeframes, record)
-                known = _checked(con, path, pair_key)
-                _extend(con, timeframes, known, tick_size)
+                    create(con, path, pair_key, timeframes, record)
+                known = checked(con, path, pair_key)
+                extend(con, timeframes, known, tick_size)
                 return cls(path, con)
             except BaseException:
                 con.close()
@@ -131,7 +110,7 @@ class HotFile:
 
     def tables(self) -> set[str]:
         """Name the tables there are, those of candles that are no longer kept among them."""
-        return _names(self.connection)
+        return names(self.connection)
 
     def last_tick_seq(self) -> int:
         return max(self._head.ticks.last, self.archived.upto("ticks"))
@@ -153,7 +132,7 @@ class HotFile:
             return
         with translated(self._path), self._transaction():
             head = self._write(rows, position)
-            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [_text(head)])
+            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [text_of(head)])
         self._head = head
 
     def ticks_after(self, seq: int, limit: int) -> Ticks:
@@ -177,7 +156,7 @@ class HotFile:
         """
         sweep = self.archived.sweep + 1
         with translated(self._path):
-            here = plan.keys() & _names(self.connection)
+            here = plan.keys() & names(self.connection)
             cuts = [cut(self.connection, t, plan[t], self.archived.upto(t)) for t in sorted(here)]
             cuts = [part for part in cuts if part.rows]
             if not cuts:
@@ -195,7 +174,7 @@ class HotFile:
         """
         with translated(self._path):
             self._copy()
-            first = {table: self._first(table) for table in _names(self.connection) - {"meta", *COPIED}}
+            first = {table: self._first(table) for table in names(self.connection) - {"meta", *COPIED}}
         return Left(self.position, {table: least for table, least in first.items() if least is not None})
 
     def release_journal(self, first: int) -> None:
@@ -266,7 +245,7 @@ class HotFile:
         with self._transaction():
             for part in cuts:
                 self.connection.execute(f"DELETE FROM {part.table} WHERE {part.where}")  # noqa: S608 - ours
-            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [_text(head)])
+            self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [text_of(head)])
         self._head = head
 
     def _copy(self) -> None:
@@ -301,85 +280,3 @@ def _minus(said: Span, part: Cut | None) -> Span:
 def _plus_events(said: Span, inserted: dict[str, list[Row]]) -> Span:
     numbers = [row[0] for row in inserted.get("events", ())]
     return said.plus(len(numbers), min(numbers), max(numbers)) if numbers else said
-
-
-def _create(
-    con: duckdb.DuckDBPyConnection, path: Path, pair_key: str, timeframes_s: tuple[int, ...], record: int
-) -> None:
-    """Make a new file in one transaction: a kill meanwhile leaves one without tables, which is Damaged.
-
-    What the archive holds beyond its ledger is made again from the journal, or is of a record that is gone.
-    """
-    ledger, place = archive_ledger.load(path.parent), place_of(path.parent, pair_key)
-    if beyond := place.above(ledger.archived.sweep):
-        log.warning("archive_set_aside", pair=pair_key, files=len(beyond), first=str(beyond[0].path))
-        for file in beyond:
-            put_aside(file.path)
-    con.execute("BEGIN")
-    for statement in ddl(timeframes_s):
-        con.execute(statement)
-    copied = archive_ledger.restore_copies(con, place, ledger)
-    archived = msgspec.structs.replace(ledger.archived, copied=copied)
-    con.execute(
-        "INSERT INTO meta VALUES ('schema_version', ?), ('pair', ?), ('position', ?)",
-        [str(SCHEMA_VERSION), pair_key, _text(Head(record, Span(), Span(), ledger.cursors, archived))],
-    )
-    con.execute("COMMIT")
-
-
-def _checked(con: duckdb.DuckDBPyConnection, path: Path, pair_key: str) -> dict[str, str]:
-    """Refuse what is not this pair's whole file; return its `meta`."""
-    if missing := tables(()).keys() - _names(con):
-        raise Damaged(f"{path}: has no {', '.join(sorted(missing))}")
-    known = _meta(con)
-    version = known.get("schema_version", "")
-    if not version.isdecimal() or known.get("pair") != pair_key:
-        raise Damaged(
-            f"{path}: holds {known.get('pair')} in schema version {version or 'none'}, not {pair_key}"
-        )
-    if int(version) > SCHEMA_VERSION:
-        raise UsageError(f"{path}: schema version {version}; this marketd knows {SCHEMA_VERSION}")
-    try:
-        head = _head(known)
-    except (KeyError, msgspec.MsgspecError) as error:
-        raise Damaged(f"{path}: meta does not say where it stands") from error
-    for table, said in (("ticks", head.ticks), ("events", head.events)):
-        if (found := _span(con, table)) != said:
-            raise Damaged(f"{path}: {table} holds {found}, its last commit said {said}")
-    return known
-
-
-def _extend(
-    con: duckdb.DuckDBPyConnection,
-    timeframes_s: tuple[int, ...],
-    known: dict[str, str],
-    tick_size: float | None,
-) -> None:
-    """Add what the configuration says and the file has not."""
-    if tables(timeframes_s).keys() - _names(con):
-        for statement in ddl(timeframes_s):
-            con.execute(statement)
-    if tick_size is not None and "tick_size" not in known:
-        con.execute("INSERT INTO meta VALUES ('tick_size', ?)", [repr(tick_size)])
-
-
-def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-
-
-def _meta(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    return dict(con.execute("SELECT key, value FROM meta").fetchall())
-
-
-def _head(known: dict[str, str]) -> Head:
-    return msgspec.json.decode(known["position"], type=Head)
-
-
-def _text(head: Head) -> str:
-    return msgspec.json.encode(head).decode()
-
-
-def _span(con: duckdb.DuckDBPyConnection, table: str) -> Span:
-    numbers = "count(*), coalesce(min(seq), 0), coalesce(max(seq), 0)"
-    (row,) = con.execute(f"SELECT {numbers} FROM {table}").fetchall()  # noqa: S608 - a name of our schema
-    return Span(*row)

@@ -98,6 +98,20 @@ def test_a_lost_file_is_rebuilt_above_the_archive_row_by_row(tmp_path: Path) -> 
     again.close()
 
 
+def test_a_sweep_after_a_restart_remembers_where_the_journal_begins(tmp_path: Path) -> None:
+    folder = tmp_path / "pair"
+    worked(folder).close()
+    pair = Living(folder, ENGINE)
+    pair.take(Clock(pair.files.core.state.ledger.watermark_ns + 5 * MINUTE))
+    pair.sweep()
+    before = pair.seen()
+    pair.close()
+    lose(folder)
+    again = Living(folder, ENGINE)
+    assert again.seen() == before
+    again.close()
+
+
 def test_a_damaged_file_is_rebuilt_above_the_archive(tmp_path: Path) -> None:
     pair = worked(tmp_path / "pair")
     before = pair.seen()
