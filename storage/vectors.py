@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 TABLE = "market_state_embeddings"
 INDEX_FROM_ROWS = 10_000  # fewer are searched one by one, in 15 ms
-OPTIMIZE_EVERY = (
-    20  # versions, of a fragment each, which a search visits too: 32 double its time, 128 quadruple it
-)
+OPTIMIZE_EVERY = 20  # versions; each is a fragment more to visit: 32 double a search's time, 128 quadruple it
 MAX_DELTAS = 6  # parts of the vector index, one more by each optimize; half a millisecond a search each
 PARTITION_ROWS = 1_024  # given a number of partitions instead, optimize would join them to a few
 PROBES = 16  # partitions looked into
