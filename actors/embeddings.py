@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StatePages:
-    """LanceDB as a store of pages; the model is loaded, and the table opened, at the first `prepare`."""
+    """LanceDB as a store of pages; the model is loaded for the first state, when the pairs have started."""
 
     def __init__(self, folder: Path, model: str, index: Index) -> None:
         self._folder, self._model_name, self._index = folder, model, index
@@ -27,17 +27,17 @@ class StatePages:
         self._table: Vectors | None = None
 
     def prepare(self) -> None:
-        if self._model is None or self._table is None:
+        """Open the table; the libraries' absence or another schema is told at once."""
+        if self._table is None:
             self._open()
 
     def write(self, deliveries: Sequence[Delivery]) -> int:
         """Embed the candles; one of the same time takes the place of an earlier one."""
-        assert self._model is not None  # noqa: S101 - prepare comes first
-        assert self._table is not None  # noqa: S101
+        assert self._table is not None  # noqa: S101 - prepare comes first
         states = {(state.symbol, state.ts_ns): state for one in deliveries for state in _states(one)}
         if states:
             self._table.tend()
-            self._write(self._model, self._table, list(states.values()))
+            self._write(self._loaded(), self._table, list(states.values()))
         return len(states)
 
     def ping(self) -> None:
@@ -55,11 +55,15 @@ class StatePages:
         for name in ("pydantic", "rich"):  # kept from the other actors
             if sys.modules.get(name, sys) is None:
                 del sys.modules[name]
-        from storage.minilm import Encoder  # noqa: PLC0415 - seconds, and most of a gigabyte
         from storage.vectors import Vectors  # noqa: PLC0415
 
         self._table = Vectors(self._folder, self._index)
-        self._model = Encoder(self._model_name)
+
+    def _loaded(self) -> Encoder:
+        from storage.minilm import Encoder  # noqa: PLC0415 - seconds, and most of a gigabyte
+
+        self._model = self._model or Encoder(self._model_name)
+        return self._model
 
     def _write(self, model: Encoder, table: Vectors, states: Sequence[MarketState]) -> None:
         vectors = model.encode([text(state) for state in states])

@@ -45,11 +45,15 @@ def create(settings: Settings, specs: Sequence[PairSpec], redis_url: str) -> Fle
     settings.lane("any").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     prepare = functools.partial(logs.configure, settings.log.level, settings.log.format)
     fleet = Fleet()
-    for name, (kind, *arguments) in _supervisors(settings, specs, redis_url).items():
-        fleet.supervisors[name] = _start(kind, f"supervisor:{name}", {}, *arguments, prepare)
+    wanted = _supervisors(settings, specs, redis_url)
+    first = [name for name in wanted if name == "signal"]  # then the pairs: the record comes before its uses
+    for name in first:
+        fleet.supervisors[name] = _supervisor(name, wanted[name], prepare)
     for spec in specs:
         room = {"resources": {PAIR_RESOURCE: 1}}
         fleet.pairs.append(_start(PairActor, f"pair:{spec.pair.key}", room, spec, prepare))
+    for name in [name for name in wanted if name not in first]:
+        fleet.supervisors[name] = _supervisor(name, wanted[name], prepare)
     return fleet
 
 
@@ -72,6 +76,11 @@ def _supervisors(settings: Settings, specs: Sequence[PairSpec], redis_url: str) 
         out["retention"] = RetentionSupervisor, pairs, archive, sweep_s
     out["health"] = (HealthSupervisor,)
     return out
+
+
+def _supervisor(name: str, told: tuple[Any, ...], prepare: Any) -> Watched:
+    kind, *arguments = told
+    return _start(kind, f"supervisor:{name}", {}, *arguments, prepare)
 
 
 def _start(kind: Any, name: str, options: dict[str, Any], *arguments: Any) -> Watched:
