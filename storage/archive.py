@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -74,10 +74,13 @@ class Place:
 
     def files(self, table: str) -> list[ArchiveFile]:
         """List what there is of a table, superseded files and those of unfinished sweeps among it."""
-        return sorted(file for day in _days(self.folder(table)) for file in self._of_day(day))
+        with refusals(self.root):
+            return sorted(file for day in _days(self.folder(table)) for file in self._of_day(day))
 
     def tables(self) -> list[str]:
-        return sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir())
 
     def strays(self, work: str) -> Iterator[Path]:
         """Find what a kill left of `work`."""
@@ -169,12 +172,19 @@ def put_aside(path: Path) -> None:
 
 def publish(aside: Path, path: Path) -> None:
     """Give a written file its name, durably; raises Retryable if the disk refuses."""
-    try:
+    with refusals(path):
         sync_file(aside)
         aside.rename(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def refusals(what: object) -> Iterator[None]:
+    """Say Retryable for what a disk or its permissions refuse."""
+    try:
+        yield
     except OSError as error:
-        raise Retryable(f"{path}: {error.strerror}") from error
+        raise Retryable(f"{what}: {error.strerror}") from error
 
 
 def sync_file(path: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from market.errors import Retryable
-from storage.archive import ArchiveDamaged, Place, make_folder, publish, put_aside
+from storage.archive import ArchiveDamaged, Place, make_folder, publish, put_aside, refusals
 from storage.archive_sql import quoted, source
 from storage.schema import COPIED, columns
 from storage.sweep import Archived
@@ -55,13 +55,12 @@ def copy(con: duckdb.DuckDBPyConnection, place: Place, table: str, record: int) 
     path = place.copy(table)
     aside = path.with_suffix(".copy.tmp")
     try:
-        make_folder(path.parent)
+        with refusals(path):
+            make_folder(path.parent)
         options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{record: '{record}'}}"
         con.execute(f"COPY {table} TO {quoted(aside)} ({options})")
-    except (OSError, duckdb.Error) as error:
+    except (duckdb.Error, Retryable):
         aside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise Retryable(f"{path}: {error.strerror}") from error
         raise
     publish(aside, path)
 

@@ -26,6 +26,7 @@ from storage.archive import (
     current,
     date_of,
     publish,
+    refusals,
     sync_file,
 )
 from storage.archive_ledger import NAME, load
@@ -88,8 +89,10 @@ def compact_all(root: Path, now_s: float | None = None) -> Compacted:
         con.execute(f"SET temp_directory = {quoted(root / 'tmp')}")
         for folder in sorted(path.parent for path in root.parent.glob(f"*/*/*/{NAME}")):
             try:
-                place, sweep = _place(root, folder), load(folder).archived.sweep
-                done = done.plus(_Compactor(con, place).run(sweep, time.time() if now_s is None else now_s))
+                with refusals(root):
+                    place, sweep = _place(root, folder), load(folder).archived.sweep
+                    told = _Compactor(con, place).run(sweep, time.time() if now_s is None else now_s)
+                done = done.plus(told)
             except Retryable as error:
                 refused.append(error)
     if refused:
@@ -160,8 +163,6 @@ class _Compactor:
             crc = crc_of(aside)
             self._verify(table, aside)
             publish(aside, path := self._place.path(table, files[0].date, span, crc))
-        except OSError as error:
-            raise Retryable(f"{aside}: {error.strerror}") from error
         except duckdb.Error as error:
             raise _named(error, aside) from error
         finally:

@@ -20,7 +20,17 @@ from market.errors import Retryable
 from market.rows import Row, Rows
 from market.ticks import Ticks
 from market.times import DAY_NS
-from storage.archive import ArchiveFile, Place, crc_of, date_of, make_folder, publish, put_aside, sync_file
+from storage.archive import (
+    ArchiveFile,
+    Place,
+    crc_of,
+    date_of,
+    make_folder,
+    publish,
+    put_aside,
+    refusals,
+    sync_file,
+)
 from storage.archive_sql import Packer, relation, sums
 from storage.schema import is_keyed, is_sequence, place_in_order
 
@@ -118,25 +128,23 @@ class Sweeper:
 
     @contextmanager
     def attempt(self, sweep: int) -> Iterator[None]:
-        """Leave nothing behind unless all of it succeeds."""
-        if not self._clean:
-            self.remove_strays(sweep - 1)
-        self._clean, self._written = False, []
-        try:
-            yield
-        except BaseException:
-            for path in self._written:
-                path.unlink(missing_ok=True)
-            raise
-        self._clean = True
+        """Leave nothing behind unless all of it succeeds; raises Retryable for what the disk refuses."""
+        with refusals(self._place.root):
+            if not self._clean:
+                self.remove_strays(sweep - 1)
+            self._clean, self._written = False, []
+            try:
+                yield
+            except BaseException:
+                for path in self._written:
+                    path.unlink(missing_ok=True)
+                raise
+            self._clean = True
 
     def write(self, part: Cut, sweep: int) -> Part:
-        """Write a table's rows, a file for each day; raises Retryable if the disk refuses."""
+        """Write a table's rows, a file for each day."""
         rows = f"{part.table} WHERE {part.where}"
-        try:
-            files = [self._write_day(part.table, rows, day, sweep) for day in self._days(rows)]
-        except OSError as error:
-            raise Retryable(f"{self._place.root}: {error.strerror}") from error
+        files = [self._write_day(part.table, rows, day, sweep) for day in self._days(rows)]
         self._verify(part.table, rows, files)
         return Part(part.rows, sum(file.path.stat().st_size for file in files), len(files))
 
