@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actors.page_service import Delivery, PageService
 from actors.supervise import end, live, vitals
 from analytics.state_text import VERSION, MarketState, metadata, text
+from market.errors import Retryable
 from storage.pages import decode_candles
 from storage.vectors import StateRow
 
@@ -35,9 +36,12 @@ class StatePages:
         """Embed the candles; one of the same time takes the place of an earlier one."""
         assert self._table is not None  # noqa: S101 - prepare comes first
         states = {(state.symbol, state.ts_ns): state for one in deliveries for state in _states(one)}
-        if states:
-            self._table.tend()
+        self._table.tend()
+        try:
             self._write(self._loaded(), self._table, list(states.values()))
+        except Retryable:
+            self._table = None  # whatever it was, a table that is opened anew may know better
+            raise
         return len(states)
 
     def ping(self) -> None:
@@ -66,6 +70,8 @@ class StatePages:
         return self._model
 
     def _write(self, model: Encoder, table: Vectors, states: Sequence[MarketState]) -> None:
+        if not states:
+            return
         vectors = model.encode([text(state) for state in states])
         rows = zip(states, vectors, strict=True)
         table.write(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from benchmarks import figures
+from benchmarks.archive import measure_archive
 from benchmarks.figures import Figure
 from benchmarks.live import measure_live
 from benchmarks.memory import measure_memory
@@ -16,6 +17,7 @@ from benchmarks.questdb import measure_questdb
 from benchmarks.recovery import measure_recovery
 from benchmarks.replay import measure_batches, measure_replay
 from benchmarks.soak import measure_soak
+from benchmarks.vectors import measure_vectors
 
 Part = Callable[[argparse.Namespace], Sequence[Figure]]
 PARTS: dict[str, Part] = {
@@ -25,6 +27,8 @@ PARTS: dict[str, Part] = {
     "memory": lambda _: measure_memory(),
     "recovery": lambda _: measure_recovery(),
     "questdb": lambda _: measure_questdb(),
+    "vectors": lambda _: measure_vectors(),
+    "archive": lambda _: measure_archive(),
     "soak": lambda arguments: measure_soak(arguments.seconds),
 }
 

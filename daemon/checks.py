@@ -17,11 +17,15 @@ import msgspec
 from actors.spec import LiveSource
 from daemon import lock
 from daemon.ray_head import reach, temp_dir
-from daemon.settings import EMBEDDED, RedisSettings, Settings
+from daemon.settings import EMBEDDED, EmbeddingsSettings, QuestDBSettings, RedisSettings, Settings
 from feeds import binance_spot, rest
-from market.errors import BadFrame, Retryable, Unreachable, UsageError
+from market.errors import BadFrame, MarketdError, Retryable, Unreachable, UsageError
 from storage.bus import Bus
 from storage.embedded_redis import EmbeddedRedis
+from storage.minilm import require_libraries
+from storage.questdb_jar import SERVER, default_cache, obtain
+from storage.questdb_sql import Sql
+from storage.questdb_url import parse
 
 LOW_SPACE_BYTES = 5 << 30
 MAX_SKEW_MS = 1_000
@@ -48,6 +52,8 @@ def check(settings: Settings) -> list[Finding]:
         *_data_dir(settings.data_dir),
         *_venues(settings),
         *_redis(settings.redis),
+        *_questdb(settings.questdb),
+        *_embeddings(settings.embeddings),
         *_ray(settings),
     ]
 
@@ -152,6 +158,39 @@ async def _server(url: str) -> Finding:
     finally:
         await bus.close()
     return _odd(f"redis: {shown}: {warning}") if warning else _good(f"redis: {shown} answers")
+
+
+def _questdb(settings: QuestDBSettings) -> Iterable[Finding]:
+    """Look at a server of the user's; one of our own needs its jar, which may have to be fetched first."""
+    if not settings.enabled:
+        yield _good("questdb: disabled")
+    elif settings.url == EMBEDDED:
+        try:
+            obtain(SERVER, default_cache())
+        except Unreachable as error:
+            yield _odd(f"questdb: {error}; everything else runs without it")
+        else:
+            yield _good("questdb: the embedded server's jar is there")
+    else:
+        server = Sql(parse(settings.url), 5.0)
+        try:
+            server.rows("SELECT 1")
+        except MarketdError as error:
+            yield _odd(f"questdb: {error}; its rows wait with the pairs")
+        else:
+            yield _good("questdb: answers")
+
+
+def _embeddings(settings: EmbeddingsSettings) -> Iterable[Finding]:
+    if not settings.enabled:
+        yield _good("embeddings: disabled")
+        return
+    try:
+        require_libraries()
+    except UsageError as error:
+        yield _odd(str(error))
+    else:
+        yield _good("embeddings: their libraries are installed")
 
 
 def _ray(settings: Settings) -> Iterable[Finding]:

@@ -14,7 +14,7 @@ from market.ticks import TICK, Ticks
 from market.times import NS_PER_S
 
 PAGE_TICKS = 8_192
-PAGE_EVENTS = 2_048
+PAGE_EVENTS = 1_024
 _BARS = frozenset({"CANDLE_CLOSED", "CANDLE_RESTATED"})
 
 

@@ -14,7 +14,14 @@ import redis
 from actors.spec import LiveSource
 from daemon.checks import Finding, check
 from daemon.lock import FolderLock
-from daemon.settings import PairSettings, RaySettings, RedisSettings, Settings
+from daemon.settings import (
+    EmbeddingsSettings,
+    PairSettings,
+    QuestDBSettings,
+    RaySettings,
+    RedisSettings,
+    Settings,
+)
 from feeds.sim.exchange import SimExchange
 from feeds.sim.faults import Halt
 from feeds.sim.history import GeneratedHistory
@@ -29,6 +36,8 @@ def settings(folder: Path, rest_url: str, *symbols: str) -> Settings:
         pairs=tuple(PairSettings(pair=pair, alias=pair.key) for pair in pairs),
         exchanges={("binance", "spot"): LiveSource("ws://127.0.0.1:1", rest_url)},
         redis=RedisSettings(enabled=False),
+        questdb=QuestDBSettings(enabled=False),
+        embeddings=EmbeddingsSettings(enabled=False),
     )
 
 
@@ -66,6 +75,8 @@ async def test_all_is_well(tmp_path: Path) -> None:
         "binance spot: BTCUSDT: TRADING",
         "binance spot: ETHUSDT: TRADING",
         "redis: the embedded server starts",
+        "questdb: disabled",
+        "embeddings: disabled",
         "ray: a head of its own",
     ]
     assert not await asyncio.to_thread(os.listdir, tmp_path)  # looking changes nothing
@@ -136,3 +147,11 @@ def test_a_cluster_that_is_gone(tmp_path: Path) -> None:
 def test_a_folder_too_long_for_ray(tmp_path: Path) -> None:
     wanted = replace(settings(tmp_path, ""), ray=RaySettings(temp_dir="/var/tmp/" + "long" * 10))
     assert about(check(wanted), "ray.temp_dir /var/tmp/longlong").fatal
+
+
+def test_a_questdb_that_is_gone_keeps_nothing_from_starting(tmp_path: Path) -> None:
+    url = "http::addr=127.0.0.1:1;username=me;password=secret;"
+    wanted = replace(settings(tmp_path, ""), questdb=QuestDBSettings(url=url))
+    found = about(check(wanted), "questdb")
+    assert (found.ok, found.fatal) == (False, False)
+    assert "secret" not in found.text
