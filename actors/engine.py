@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -154,8 +154,9 @@ class Engine:
         if self.blocked:
             raise Retryable(f"{self._spec.pair}: the disk refuses: {self.blocked}")
         await self._writer.flush()
-        plan = sweep_plan(self.core.state.ledger.watermark_ns, self._spec.hot_s, self._acked())
         files = self._files
+        hot_s = with_former(self._spec.hot_s, await self._writer.run(files.hot.tables))
+        plan = sweep_plan(self.core.state.ledger.watermark_ns, hot_s, self._acked())
         swept = await self._writer.run(lambda: files.hot.sweep(plan))
         gone = self._journal.drop_before(await self._writer.run(lambda: files.cut.find(files.hot)))
         await self._writer.run(lambda: _unlink(gone))
@@ -276,6 +277,13 @@ class Engine:
 def _unlink(files: Sequence[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def with_former(hot_s: Mapping[str, int], tables: Iterable[str]) -> dict[str, int]:
+    """Let candles that are no longer kept go too, after the longest time that any stay: they pin the journal."""
+    candles = [seconds for table, seconds in hot_s.items() if table.startswith("candles_")]
+    former = {table for table in tables if table.startswith("candles_")} - hot_s.keys()
+    return {**dict.fromkeys(former, max(candles)), **hot_s} if candles else dict(hot_s)
 
 
 def sweep_plan(now_ns: int, hot_s: Mapping[str, int], acked: Mapping[str, int]) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.engine import sweep_plan
+from actors.engine import sweep_plan, with_former
 from actors.retention import RetentionService
 from market.errors import MarketdError, Retryable
 from storage.archive import ArchiveDamaged
@@ -70,6 +70,17 @@ async def test_trouble_is_named_and_counted_and_the_others_go_on(trouble: Market
         assert service.status()["failures"] >= 5
         pairs.damage = None
         await eventually(lambda: service.status()["troubles"] == {})
+
+
+def test_candles_of_a_former_timeframe_go_with_the_slowest() -> None:
+    tables = ["ticks", "candles_1m", "candles_2m", "meta"]
+    assert with_former({"ticks": 5, "candles_1m": 60, "candles_5m": 300}, tables) == {
+        "ticks": 5,
+        "candles_1m": 60,
+        "candles_5m": 300,
+        "candles_2m": 300,
+    }
+    assert with_former({"ticks": 5}, tables) == {"ticks": 5}  # candles stay for ever
 
 
 def test_what_may_go_is_older_by_the_pairs_own_clock_and_acknowledged() -> None:
