@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import end, live, vitals
+from actors.supervise import bring_back, end, live, vitals
 from analytics.state_text import VERSION, MarketState, metadata, text
 from market.errors import Retryable
 from storage.pages import decode_candles
@@ -56,9 +55,7 @@ class StatePages:
         self._model = self._table = None
 
     def _open(self) -> None:
-        for name in ("pydantic", "rich"):  # kept from the other actors
-            if sys.modules.get(name, sys) is None:
-                del sys.modules[name]
+        bring_back("pydantic", "pyarrow", "pandas", "rich")
         from storage.vectors import Vectors  # noqa: PLC0415
 
         self._table = Vectors(self._folder, self._index)

@@ -280,7 +280,7 @@ def _unlink(files: Sequence[Path]) -> None:
 
 
 def with_former(hot_s: Mapping[str, int], tables: Iterable[str]) -> dict[str, int]:
-    """Let candles that are no longer kept go too, after the longest time that any stay: they pin the journal."""
+    """Let candles that are no longer kept go too, after the longest that any stay: they pin the journal."""
     candles = [seconds for table, seconds in hot_s.items() if table.startswith("candles_")]
     former = {table for table in tables if table.startswith("candles_")} - hot_s.keys()
     return {**dict.fromkeys(former, max(candles)), **hot_s} if candles else dict(hot_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -23,6 +24,13 @@ def live(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 def vitals() -> dict[str, Any]:
     """Say which process this is, and how large."""
     return {"pid": os.getpid(), "rss_bytes": psutil.Process().memory_info().rss}
+
+
+def bring_back(*names: str) -> None:
+    """Let libraries be imported that are kept from actors which do without."""
+    for name in names:
+        if sys.modules.get(name, sys) is None:
+            del sys.modules[name]
 
 
 async def end(task: asyncio.Task[None]) -> None:
