@@ -22,7 +22,7 @@ from daemon import orphans, ray_hook
 from daemon.kept_head import TOKEN, KeptHead
 from daemon.settings import RaySettings
 from market.errors import Unreachable, UsageError
-from storage.children import die_with_parent
+from storage.children import die_with_parent, end
 
 NAMESPACE = "marketd"
 PAIR_RESOURCE = "marketd_pair"
@@ -132,12 +132,7 @@ class RayHead:
         """End the head and everything it started, by force after 6 s; harmless if it is gone."""
         if self._child is None:
             return
-        self._child.terminate()
-        try:
-            self._child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        end(self._child, STOP_TIMEOUT_S)
         orphans.kill(self._run_dir, _MARK, timeout_s=3.0)
         if self._temp_lock is not None:
             os.close(self._temp_lock)

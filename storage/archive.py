@@ -20,6 +20,7 @@ from zlib import crc32
 
 from market.errors import Retryable
 from market.times import NS_PER_S
+from storage.durable import sync_path
 
 FOLDER = "archive"
 _CHUNK = 1 << 20
@@ -162,7 +163,7 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def put_aside(path: Path) -> None:
@@ -173,9 +174,9 @@ def put_aside(path: Path) -> None:
 def publish(aside: Path, path: Path) -> None:
     """Give a written file its name, durably; raises Retryable if the disk refuses."""
     with refusals(path):
-        sync_file(aside)
+        sync_path(aside)
         aside.rename(path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 @contextmanager
@@ -185,18 +186,6 @@ def refusals(what: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise Retryable(f"{what}: {error.strerror}") from error
-
-
-def sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    sync_file(folder)
 
 
 def _days(folder: Path) -> list[Path]:

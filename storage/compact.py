@@ -27,11 +27,11 @@ from storage.archive import (
     date_of,
     publish,
     refusals,
-    sync_file,
 )
 from storage.archive_ledger import NAME, load
 from storage.archive_sql import Packer, latest, quoted, relation, sums
 from storage.duck import first_line, verdict
+from storage.durable import sync_path
 from storage.schema import is_keyed, is_sequence
 
 log = structlog.get_logger()
@@ -159,7 +159,7 @@ class _Compactor:
         try:
             self._gather(table, files)
             self._packer.write(table, "merged", aside)
-            sync_file(aside)
+            sync_path(aside)
             crc = crc_of(aside)
             self._verify(table, aside)
             publish(aside, path := self._place.path(table, files[0].date, span, crc))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from market.errors import Fatal, MarketdError, Retryable
+from storage.durable import sync_path
 
 _PASSING = ("lock on file", "Permission denied", "No space left", "Too many open files")
 _LOST = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
@@ -75,11 +75,7 @@ def set_mark(path: Path, *, there: bool) -> None:
         mark(path).touch()
     else:
         mark(path).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_path(path.parent)
 
 
 def set_aside(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from market.errors import Unreachable
-from storage.children import die_with_parent
+from storage.children import die_with_parent, end
 from storage.questdb_jar import SERVER, Jar, default_cache, obtain
 
 START_TIMEOUT_S = 30.0
@@ -112,14 +112,8 @@ class EmbeddedQuestDB:
 
     def stop(self) -> None:
         """End it, by force after 10 s; harmless if it is gone."""
-        if self._child is None:
-            return
-        self._child.terminate()
-        try:
-            self._child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        if self._child is not None:
+            end(self._child, STOP_TIMEOUT_S)
 
     def _prepare_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

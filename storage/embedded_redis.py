@@ -13,7 +13,7 @@ from urllib.parse import quote
 import redis
 
 from market.errors import Unreachable
-from storage.children import die_with_parent
+from storage.children import die_with_parent, end
 
 MAX_SOCKET_PATH_BYTES = 100
 START_TIMEOUT_S = 10.0
@@ -73,14 +73,8 @@ class EmbeddedRedis:
 
     def stop(self) -> None:
         """End it, by force after 5 s; harmless if it is gone."""
-        if self._child is None:
-            return
-        self._child.terminate()
-        try:
-            self._child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        if self._child is not None:
+            end(self._child, STOP_TIMEOUT_S)
 
     def _spawn(self, config: str) -> subprocess.Popen[bytes]:
         with self._log_path.open("wb") as log:

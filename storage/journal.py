@@ -19,6 +19,7 @@ from zlib import crc32
 from market.errors import Fatal, Retryable
 from market.inputs import Input
 from storage import codec
+from storage.durable import sync_path
 
 MAGIC = b"MDJRNL\x00\x01"
 MAX_RECORD_BYTES = 256 * 1024 * 1024
@@ -138,7 +139,7 @@ class Journal:
         self.bytes = 0
         self.cut_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_path(folder.parent)
         for stray in folder.glob("*.tmp"):
             stray.unlink()
         if chain := segments(folder):
@@ -240,14 +241,6 @@ def _write_aside(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise Retryable(f"{path}: {error.strerror}") from error
     try:
-        _sync_folder(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         raise Fatal(f"{path.parent}: sync failed: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -29,9 +29,9 @@ from storage.archive import (
     publish,
     put_aside,
     refusals,
-    sync_file,
 )
 from storage.archive_sql import Packer, relation, sums
+from storage.durable import sync_path
 from storage.schema import is_keyed, is_sequence, place_in_order
 
 MAX_ROWS = 262_144  # of one table in one sweep, so that a flush waits for a fraction of a second at most
@@ -160,7 +160,7 @@ class Sweeper:
         of_day = f"epoch_ns(timestamp) BETWEEN {day * DAY_NS} AND {(day + 1) * DAY_NS - 1}"
         order = "timestamp" if is_keyed(table) else ""  # the others are stored in the order they came in
         self._packer.write(table, f"{rows} AND {of_day}", aside, order)
-        sync_file(aside)
+        sync_path(aside)
         crc = crc_of(aside)
         path = self._place.path(table, date, (sweep, sweep), crc)
         self._written.append(path)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.errors import Fatal, Retryable
+from market.errors import Retryable
 from market.inputs import (
     Began,
     Clock,
@@ -32,7 +32,6 @@ from market.inputs import (
 from market.ticks import TICK, Ticks
 from storage import codec
 from storage.journal import Journal, JournalDamaged, Record, Segment, read, segments
-from storage.rewind import JournalHistory, batches
 
 ROOT = Path(__file__).parents[2]
 INTS = st.integers(-(2**63), 2**63 - 1)
@@ -364,42 +363,3 @@ def test_a_half_written_head_is_forgotten(folder: Path, journal: Journal) -> Non
     opened = Journal(folder, sync=True)
     assert (opened.number, [p.suffix for p in folder.iterdir()]) == (3, [".log"])
     opened.close()
-
-
-class TestHistory:
-    @pytest.fixture
-    def history(self, folder: Path, journal: Journal) -> JournalHistory:
-        fill(journal, 9, rotate_after=(3, 6))  # heads at 3 and 6 have closed up to 300 and 600
-        return JournalHistory(folder)
-
-    @staticmethod
-    def ids(chain: list[Segment], number: int) -> list[int]:
-        return [int(b.ticks["trade_id"][0]) // 100 for b in batches(chain, number)]
-
-    @pytest.mark.parametrize(("ts_ns", "state"), [(900, 6), (600, 6), (599, 3), (300, 3), (299, 0), (0, 0)])
-    def test_the_newest_state_that_is_old_enough(
-        self, history: JournalHistory, ts_ns: int, state: int
-    ) -> None:
-        head, chain = history.before(10, ts_ns)
-        assert (head.state, self.ids(chain, 10)) == (b"state %d" % state, list(range(state + 1, 10)))
-
-    def test_records_from_the_number_on_are_left_out(self, history: JournalHistory) -> None:
-        head, chain = history.before(5, 900)
-        assert (head.state, self.ids(chain, 5)) == (b"state 3", [4])
-        head, chain = history.before(4, 900)
-        assert (head.state, self.ids(chain, 4)) == (b"state 3", [])
-
-    def test_a_journal_that_does_not_reach_back(self, folder: Path, history: JournalHistory) -> None:
-        segments(folder)[0].path.unlink()
-        with pytest.raises(Fatal, match="no segment reaches back to 299"):
-            history.before(10, 299)
-
-    def test_a_damaged_record_is_not_passed_over(self, folder: Path, history: JournalHistory) -> None:
-        path = segments(folder)[1].path
-        raw = bytearray(path.read_bytes())
-        raw[-1] ^= 1
-        path.write_bytes(raw)
-        _, chain = history.before(4, 0)
-        assert self.ids(chain, 4) == [1, 2, 3]
-        with pytest.raises(JournalDamaged):
-            self.ids(segments(folder), 10)
