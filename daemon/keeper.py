@@ -71,7 +71,7 @@ class Keeper:
         self._starting = None
         try:
             starting.result()
-        except MarketdError as error:
+        except (MarketdError, OSError) as error:  # OSError: a disk that takes no more
             self._retry_s = now_s + RETRY_S
             if self.error != str(error):
                 log.error("server_not_started", server=self._name, reason=str(error))

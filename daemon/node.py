@@ -1,4 +1,4 @@
-"""Everything this machine runs for the daemon: Redis, Ray's head, the supervisor and the pairs' actors."""
+"""Everything this machine runs for the daemon: servers of ours, Ray's head, supervisors, pairs."""
 
 from __future__ import annotations
 
