@@ -21,7 +21,7 @@ from storage.hot import HotFile
 log = structlog.get_logger()
 S = TypeVar("S")
 T = TypeVar("T")
-CHECKPOINT_BYTES = 4 * 1024 * 1024  # until then DuckDB holds the rows in memory, 60 bytes a tick
+CHECKPOINT_BYTES = 1024 * 1024  # until then DuckDB holds the rows in memory, those that were swept too
 CHECKPOINT_EVERY_S = 60.0  # a checkpoint takes 0.1 s of CPU and more of the disk's time
 MAX_WAL_BYTES = 64 * 1024 * 1024  # sooner than that, if a restart would have so much to read
 RETRY_S = 1.0
