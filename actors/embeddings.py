@@ -49,7 +49,10 @@ class StatePages:
             self._table.tend()
 
     def status(self) -> dict[str, Any]:
-        return {"states": self._table.count() if self._table else None}
+        try:
+            return {"states": self._table.count() if self._table else None}
+        except Retryable as error:
+            return {"states": None, "error": str(error)}
 
     def close(self) -> None:
         self._model = self._table = None

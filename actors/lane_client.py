@@ -50,6 +50,11 @@ class LaneClient:
         return self._resumed
 
     @property
+    def error(self) -> str:
+        """Why the lane brings nothing; empty while it works."""
+        return self._connection.error
+
+    @property
     def acked_seq(self) -> int:
         """The last seq the store is known to have; never falls."""
         return self._acked

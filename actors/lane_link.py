@@ -98,10 +98,11 @@ class Reconnecting:
         self._path, self._link, self._talk = path, link, talk
         self._delays = delays()
         self._was_up = True
+        self.error = ""  # why the other end is not served; empty while it is
 
     def works(self) -> None:
         """Note that the other end does what it should: the next loss is a new one."""
-        self._delays = delays()
+        self._delays, self.error = delays(), ""
         if not self._was_up:
             self._was_up = True
             log.info("lane_back", lane=self._path.name)
@@ -127,6 +128,7 @@ class Reconnecting:
             link.close()
 
     def _note_down(self, reason: str) -> None:
+        self.error = reason
         if self._was_up:
             self._was_up = False
             log.warning("lane_lost", lane=self._path.name, reason=reason)

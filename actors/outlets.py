@@ -27,6 +27,8 @@ class SinkLane(Protocol):
     def connected(self) -> bool: ...
     @property
     def acked_seq(self) -> int: ...
+    @property
+    def error(self) -> str: ...
     def run(self) -> Coroutine[Any, Any, None]: ...
 
 
@@ -75,6 +77,7 @@ class Outlet:
             "acked": self.lane.acked_seq,
             "lag": self.behind,
             "lag_s": round(lag_s, 3),
+            "error": self.lane.error,
         }
 
     async def deliver(self, pair: str) -> None:

@@ -48,6 +48,11 @@ class PageClient:
         return self._resumed
 
     @property
+    def error(self) -> str:
+        """Why the lane brings nothing; empty while it works."""
+        return self._connection.error
+
+    @property
     def acked_seq(self) -> int:
         """The last number the store is known to have; never falls."""
         return self._acked

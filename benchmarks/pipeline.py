@@ -86,6 +86,7 @@ class Nobody:
 
     connected = True
     acked_seq = 0
+    error = ""
 
     async def run(self) -> None:
         await asyncio.Event().wait()

@@ -229,8 +229,11 @@ def similar(
     from daemon import similar as neighbours
 
     at_ns = neighbours.time_ns(at) if at is not None else None
-    for one in neighbours.lines(neighbours.similar(settings, wanted, at_ns, k)):
+    found = neighbours.similar(settings, wanted, at_ns, k)
+    for one in neighbours.lines(found):
         typer.echo(one)
+    if len(found) == 1:
+        typer.echo("nothing earlier to compare it with yet", err=True)
 
 
 @app.command()

@@ -45,10 +45,13 @@ def _lags(pairs: Sequence[Report]) -> dict[str, list[str]]:
 
 
 def _lag(lags: Iterable[Report]) -> str:
-    behind, age_s = 0, 0.0
+    behind, age_s, errors = 0, 0.0, dict[str, None]()
     for lag in lags:
         behind, age_s = behind + lag["lag"], max(age_s, lag.get("lag_s", 0.0))
-    return f"{behind:,} behind" + (f" for {age_s:.1f} s" if age_s >= 1 else "")
+        if lag.get("error"):
+            errors[lag["error"]] = None
+    age = f" for {age_s:.1f} s" if age_s >= 1 else ""
+    return f"{behind:,} behind{age}" + "".join(f" ({error})" for error in errors)
 
 
 def _state(supervisor: Report | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 log = structlog.get_logger()
+STUCK_S = 10.0
 TROUBLED = frozenset({"failed", "stale", "unlisted"})
 
 
@@ -38,12 +39,20 @@ class Watched:
         self.status, self.seen_s = status, time.monotonic()
 
 
+def _is_stuck(sink: dict[str, Any]) -> bool:
+    """Tell a lane that cannot bring its rows from one whose supervisor is just coming back."""
+    return bool(sink.get("error")) and float(sink["lag_s"]) > STUCK_S
+
+
 def _trouble(status: dict[str, Any]) -> str:
     """Say what keeps an actor from its work, if anything."""
     if blocked := str(status.get("blocked", "")):
         return blocked
     if "state" not in status:  # a supervisor: what keeps its store from its work
-        return str(status.get("error", ""))
+        troubles = "; ".join(f"{what}: {why}" for what, why in status.get("troubles", {}).items())
+        return str(status.get("error") or troubles)
+    if stuck := [name for name, sink in status.get("sinks", {}).items() if _is_stuck(sink)]:
+        return "; ".join(f"{name}: {status['sinks'][name]['error']}" for name in stuck)
     if (state := status["state"]) not in TROUBLED:
         return ""
     reason = status["error"] or status.get("last_error")

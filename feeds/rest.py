@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from email.message import Message
 
+from feeds.loopback import is_loopback
 from market.errors import RateLimited, Retryable
 
 TIMEOUT_S = 5.0
@@ -31,7 +32,7 @@ async def get(url: str) -> bytes:
 def get_now(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
     """Fetch a body, waiting for it."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as reply:  # noqa: S310 - http(s), checked by the configuration
+        with _opener(url).open(url, timeout=timeout_s) as reply:
             body: bytes = reply.read(MAX_BODY_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
@@ -41,6 +42,12 @@ def get_now(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
     if len(body) > MAX_BODY_BYTES:
         raise Retryable(f"{url}: answer over {MAX_BODY_BYTES} bytes")
     return body
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Go by the proxies of the environment, but not to this machine."""
+    direct = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
+    return urllib.request.build_opener(*direct)
 
 
 def _translated(status: int, headers: Message, body: bytes) -> Retryable:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from feeds.loopback import is_loopback
 from market.errors import Retryable
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -45,6 +46,7 @@ async def open_socket(url: str) -> AsyncIterator[Socket]:
         connection = await connect(
             url,
             compression=None,
+            proxy=None if is_loopback(url) else True,
             max_size=MAX_FRAME_BYTES,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=1,

@@ -16,7 +16,7 @@ from storage.archive import ArchiveFile, check, check_anew, current, place_of
 from storage.archive_sql import latest, relation
 from storage.inserts import Inserter
 from storage.schema import columns, is_keyed
-from storage.sweep import Archived
+from storage.sweep import Archived, expect
 
 # What these mean of a file on disk; an error of the reader's SQL is another.
 _OF_FILES = (
@@ -67,6 +67,7 @@ def show(
         if text is not None and table not in text:
             continue
         files = current(place.files(table), archived.sweep) if table in archived.marks else []
+        expect(place, table, archived.upto(table))
         shown.files += files
         check(files)
         if files or open_rows.get(table):

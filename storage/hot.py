@@ -161,6 +161,8 @@ class HotFile:
             cuts = [part for part in cuts if part.rows]
             if not cuts:
                 return Swept(self.archived.sweep, {})
+            for part in cuts:
+                self._sweeper.expect(part.table, self.archived.upto(part.table))
             with self._sweeper.attempt(sweep):
                 written = {part.table: self._sweeper.write(part, sweep) for part in cuts}
                 self._delete(cuts, sweep)

@@ -21,6 +21,7 @@ from market.rows import Row, Rows
 from market.ticks import Ticks
 from market.times import DAY_NS
 from storage.archive import (
+    ArchiveDamaged,
     ArchiveFile,
     Place,
     crc_of,
@@ -117,6 +118,12 @@ def _cut_sequence(con: duckdb.DuckDBPyConnection, table: str, cutoff_ns: int, li
     return Cut(table, last, max(0, last - first + 1), upto > last)
 
 
+def expect(place: Place, table: str, upto: int) -> None:
+    """Raise ArchiveDamaged if the archive has no file at all of a table of which it holds rows."""
+    if upto and not place.files(table):
+        raise ArchiveDamaged(f"{place.folder(table)}: its files are gone; is the archive mounted?")
+
+
 class Sweeper:
     """Write the files of one pair's sweeps."""
 
@@ -140,6 +147,9 @@ class Sweeper:
                     path.unlink(missing_ok=True)
                 raise
             self._clean = True
+
+    def expect(self, table: str, upto: int) -> None:
+        expect(self._place, table, upto)
 
     def write(self, part: Cut, sweep: int) -> Part:
         """Write a table's rows, a file for each day."""

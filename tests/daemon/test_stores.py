@@ -17,7 +17,7 @@ STATUS: dict[str, Any] = {
             "sinks": {
                 "redis": _lag(0, 0.0),
                 "questdb.trades": _lag(800, 61.0),
-                "questdb.ohlcv": _lag(3, 0.1),
+                "questdb.ohlcv": _lag(3, 0.1) | {"error": "x.parquet is damaged"},
             },
         },
         {"pair": "c", "state": "recovering"},
@@ -38,7 +38,7 @@ def test_every_store_has_its_line_with_what_is_wrong() -> None:
     assert lines(STATUS) == [
         "redis: 1 behind; a: OOM",
         (
-            "questdb: trades 1,500 behind for 61.0 s, ohlcv 3 behind"
+            "questdb: trades 1,500 behind for 61.0 s, ohlcv 3 behind (x.parquet is damaged)"
             ", 12,345 rows written, 2 rejected; connection refused"
         ),
         "archive: 7,000 rows moved, 0.0 MB, 1 failures; pair:a: no space left",

@@ -164,3 +164,24 @@ def test_a_file_is_named_by_its_checksum(made: tuple[HotFile, Opened], path: Pat
     files = [file for table in TABLES for file in place_of(path.parent, PAIR).files(table)]
     assert len(files) >= len(TABLES)
     assert all(crc_of(file.path) == file.crc for file in files)
+
+
+def test_an_archive_that_is_not_there_is_named_and_nothing_goes_there(tmp_path: Path) -> None:
+    path = tmp_path / "binance/spot/BTCUSDT/trading.duckdb"
+    hot = open_hot(path)
+    hot.flush(Rows(ticks=[(1, make_ticks(200))]), 1)
+    hot.sweep({"ticks": (T0 + 3_600 * 10**9, 100)})
+    archive = tmp_path / "archive"
+    archive.rename(tmp_path / "elsewhere")
+    with (
+        closing(begin(hot.connection)) as cursor,
+        pytest.raises(ArchiveDamaged, match="is the archive mounted"),
+    ):
+        export(cursor, {}, "SELECT count(*) FROM ticks", "csv", tmp_path / "answer.csv")
+    with pytest.raises(ArchiveDamaged, match="is the archive mounted"):
+        hot.sweep({"ticks": (T0 + 3_600 * 10**9, None)})
+    (tmp_path / "elsewhere").rename(archive)
+    with closing(begin(hot.connection)) as cursor:
+        export(cursor, {}, "SELECT count(*) AS n FROM ticks", "csv", tmp_path / "answer.csv")
+    assert (tmp_path / "answer.csv").read_text() == "n\n200\n"
+    hot.close()
