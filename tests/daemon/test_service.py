@@ -97,7 +97,8 @@ async def test_the_open_bar_is_shown_and_counts_every_tick(live: Daemon) -> None
 async def test_status_tells_what_a_person_asks_first(live: Daemon) -> None:
     told = (await live.ask("status")).stdout.splitlines()
     assert told[0].startswith(f"marketd (pid {live.pid}) on {live.data}, up ")
-    assert [line.split()[0] for line in told[1:]] == [key(symbol) for symbol in SYMBOLS]
+    assert [line.split()[0] for line in told[1:3]] == [key(symbol) for symbol in SYMBOLS]
+    assert [line.partition(":")[0] for line in told[3:]] == ["redis", "archive", "metrics", "disk"]
     status = json.loads((await live.ask("status", "--json")).stdout)
     assert status["supervisors"]["signal"]["redis_ok"]
     for pair in status["pairs"]:
