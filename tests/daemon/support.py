@@ -331,10 +331,10 @@ async def announced(made: Daemon, url: str, symbol: str) -> int:
     wanted = [{"symbol": key(symbol), **row} for row in rows]
     async with redis.asyncio.from_url(url) as client:
 
-        async def has_all() -> list[dict[str, Any]] | None:
+        async def has_all() -> tuple[list[dict[str, Any]]] | None:
             found = await stream(client, key(symbol))
-            return found[: len(wanted)] if len(found) >= len(wanted) else None
+            return (found[: len(wanted)],) if len(found) >= len(wanted) else None
 
-        assert await eventually(has_all, BACK_S) == wanted
+        assert await eventually(has_all, BACK_S) == (wanted,)  # there may be none yet
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
     return len(rows)
