@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import bring_back, end, live, vitals
+from actors.supervise import bring_back, end, give_way, live, vitals
 from analytics.state_text import VERSION, MarketState, metadata, text
 from market.errors import Retryable
 from storage.pages import decode_candles
@@ -86,6 +86,7 @@ class EmbeddingSupervisor:
         self, path: Path, folder: Path, model: str, index: Index, prepare: Callable[[], None]
     ) -> None:
         prepare()
+        give_way()
         self._service = PageService("lancedb", path, StatePages(folder, model, index))
         self._task = live(self._service.run())
 

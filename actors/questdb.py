@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import bring_back, end, live, vitals
+from actors.supervise import bring_back, end, give_way, live, vitals
 from market.errors import Retryable
 from market.pairs import Pair
 from market.streams import TICKS
@@ -66,6 +66,7 @@ class QuestDBSupervisor:
 
     def __init__(self, path: Path, where: str | Path, prepare: Callable[[], None]) -> None:
         prepare()
+        give_way()
         bring_back("pyarrow", "pandas")
         self._service = PageService("questdb", path, QuestDBPages(where))
         self._task = live(self._service.run())

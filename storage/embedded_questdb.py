@@ -17,6 +17,7 @@ from storage.questdb_jar import SERVER, Jar, default_cache, obtain
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+NICENESS = 10  # the pairs go first
 _POLL_S = 0.05
 _ATTEMPTS = 3  # of finding ports that nobody takes between choosing and listening
 _LOST_PORT = "could not bind"
@@ -124,7 +125,7 @@ class EmbeddedQuestDB:
     def _spawn(self, java: Path, jar: Path, ports: _Ports) -> subprocess.Popen[bytes]:
         command = [str(java), *_JAVA_OPTIONS, "-p", str(jar), "-m", "io.questdb/io.questdb.ServerMain"]
         with self._output_path.open("wb") as output:
-            return subprocess.Popen(  # noqa: S603 - our own binary, no user input in the command
+            child = subprocess.Popen(  # noqa: S603 - our own binary, no user input in the command
                 [*command, "-d", str(self._folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -133,6 +134,8 @@ class EmbeddedQuestDB:
                 start_new_session=True,  # Ctrl-C is for the daemon: it drains into this server first
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call, nothing that locks
             )
+        os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)  # before its threads are made
+        return child
 
     def _listens(self, ports: _Ports) -> bool:
         """Wait until it is healthy; False if another process took one of the ports meanwhile."""
