@@ -106,6 +106,7 @@ async def test_nobody_works_on_for_a_client_that_went_away(path: Path) -> None:
     async with asyncio.timeout(10):
         await ended.wait()
     await server.stop()
+    assert ended.is_set()
 
 
 async def test_it_works_from_another_process_without_asyncio(path: Path) -> None:
