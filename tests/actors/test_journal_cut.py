@@ -241,13 +241,17 @@ def test_whatever_was_swept_cut_killed_and_lost(
     assert [row[0] for row in before["ticks"]] == list(range(1, 81))
     pair.close()
     lose(folder)
+    assert_rebuilt(folder, before)
+    shutil.rmtree(folder)
+
+
+def assert_rebuilt(folder: Path, before: dict[str, list[tuple[object, ...]]]) -> None:
     again = Living(folder, ENGINE)
     after = again.seen()
     again.close()
     for name in (*TABLES, *SMALL):
         assert len(after[name]) == len(before[name]), name
         assert all(map(near, after[name], before[name])), name
-    shutil.rmtree(folder)
 
 
 def near(a: tuple[object, ...], b: tuple[object, ...]) -> bool:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from market.errors import Retryable, UsageError
 from market.events import Event
-from storage.bus import ENTRY_BYTES, STREAM_BUDGET_BYTES, Bus, stream_maxlen
+from storage.bus import ENTRY_BYTES, MAX_STREAM_ENTRIES, STREAM_BUDGET_BYTES, Bus, stream_maxlen
 from storage.embedded_redis import EmbeddedRedis
 from tests.support import eventually
 
@@ -191,7 +191,7 @@ def test_a_malformed_url_is_the_users_mistake(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://u:p@host:1/2", "rediss://host", "unix:///a%20b.sock?db=1"])
 def test_every_form_of_url_is_understood(url: str) -> None:
-    Bus(url)
+    assert Bus(url).maxlen == MAX_STREAM_ENTRIES  # it is made, and nothing is asked of the server yet
 
 
 async def test_only_an_allkeys_policy_is_warned_of(bus: Bus, reader: Any) -> None:
