@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from market.errors import Fatal, MarketdError, UsageError
 from storage.unix_path import short_path
 
+log = structlog.get_logger()
 MAX_REQUEST = 1 << 20
 MAX_REPLY = 256 << 20
 
@@ -95,6 +97,8 @@ class ControlServer:
 
 def _refusal(error: Exception) -> bytes:
     ours = isinstance(error, MarketdError)
+    if not ours:
+        log.error("control_failed", exc_info=error)
     name = type(error).__name__ if ours else Fatal.__name__
     text = str(error) if ours else f"{type(error).__name__}: {error}"
     return msgspec.msgpack.encode({"error": name, "message": text})

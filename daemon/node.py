@@ -162,6 +162,8 @@ class Node:
 
     async def _ask(self, method: Any, *arguments: Any) -> Any:
         """Call an actor; when nobody waits for the answer any more, the actor is told to give it up."""
+        if self._headless:
+            raise Retryable("Ray is starting again")
         with _translated():
             asked = method.remote(*arguments)
             try:

@@ -268,31 +268,37 @@ async def test_killed_in_mid_stream_nothing_acknowledged_is_lost_and_a_replay_co
     server: EmbeddedQuestDB, store: QuestDB, recorded: Ticks
 ) -> None:
     acknowledged = 0
+    batch = 200
+
+    def write(first: int) -> None:
+        store.write_trades([TradeRows("killed", "binance", first + 1, recorded[:batch])])
 
     def stream() -> None:
         nonlocal acknowledged
-        for first in range(0, len(recorded), 200):
-            store.write_trades([TradeRows("killed", "binance", first + 1, recorded[first : first + 200])])
-            acknowledged = first + 200
+        while True:
+            write(acknowledged)
+            acknowledged += batch
 
     streaming = asyncio.create_task(asyncio.to_thread(stream))
-    await eventually(lambda: acknowledged >= 2_000)
+    await eventually(lambda: acknowledged >= 10 * batch)
     os.kill(server.pid or 0, signal.SIGKILL)
     with pytest.raises(Retryable):
         await streaming
     with pytest.raises(Retryable):
         store.ping()
+    await eventually(lambda: not server.alive())  # its sockets go before it does
     server.start()
     await settled(server)
     sql = "SELECT count(), count_distinct(seq), min(seq), max(seq) FROM trades WHERE symbol = 'killed'"
     ((count, distinct, first, last),) = ask(server, sql)
     assert (distinct, first) == (count, 1)
-    assert acknowledged <= count == last < len(recorded)
+    assert acknowledged <= count == last <= acknowledged + batch
     store.prepare()
-    cursor = acknowledged - 400  # as one that moved less often than rows were acknowledged
-    store.write_trades([TradeRows("killed", "binance", cursor + 1, recorded[cursor:])])
+    for at in range(acknowledged - 2 * batch, acknowledged + 2 * batch, batch):
+        write(at)  # as a cursor that moved less often than rows were acknowledged
     await settled(server)
-    assert ask(server, sql) == [[len(recorded), len(recorded), 1, len(recorded)]]
+    whole = acknowledged + 2 * batch
+    assert ask(server, sql) == [[whole, whole, 1, whole]]
 
 
 async def test_health_counts_rows_and_lag(server: EmbeddedQuestDB, store: QuestDB) -> None:
