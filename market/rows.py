@@ -33,6 +33,55 @@ class OrderFlow(NamedTuple):
     trade_count: int
 
 
+class MarketProfile(NamedTuple):
+    session_start_ns: int
+    ts_ns: int  # as of: the end of a minute that had trades
+    poc: float
+    value_area_high: float
+    value_area_low: float
+    total_volume: float
+    bin_size: float
+
+
+class FairValueGap(NamedTuple):
+    gap_id: str  # "1m:2024-08-09T00:01:00Z": the timeframe and the open time of the middle bar
+    timeframe: str
+    gap_type: str  # BULLISH or BEARISH
+    top: float
+    bottom: float
+    created_ns: int
+    filled_pct: float  # 0 to 100
+    status: str  # OPEN, PARTIAL, FILLED or EXPIRED
+    filled_ns: int | None
+
+
+class Zone(NamedTuple):
+    zone_id: str  # "1m:2024-08-09T00:01:00Z": the timeframe and the open time of the impulse bar
+    timeframe: str
+    zone_type: str  # SUPPLY or DEMAND
+    price_low: float
+    price_high: float
+    strength: float  # 0 to 1
+    status: str  # FRESH, TESTED or BROKEN
+    touches: int
+    created_ns: int
+    updated_ns: int
+    broken_ns: int | None
+
+
+class MarketState(NamedTuple):
+    ts_ns: int  # end of the step
+    mass: float | None
+    momentum: float | None
+    friction: float | None
+    entropy: float | None
+    nash_dist: float | None
+    alpha: float | None
+    regime: str  # Levy, Gaussian or Unknown
+    sentiment_label: str  # Bullish, Bearish or Neutral
+    sentiment_score: float  # 0 to 1
+
+
 class QuoteRow(NamedTuple):
     ts_ns: int
     bid_price: float
