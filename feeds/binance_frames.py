@@ -5,63 +5,34 @@ Source: github.com/binance/binance-spot-api-docs, web-socket-streams.md (2026-07
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import compress
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from feeds.frames import (
+    BAD_JSON,
+    MAX_AHEAD_NS,
+    RAW_LIMIT,
+    YEAR_2009_NS,
+    Positive,
+    Time,
+    TradeId,
+    cut,
+    field,
+)
+from feeds.venue import Notice, Parsed
 from market.errors import BadFrame
 from market.inputs import Quote, Rejected
 from market.ticks import EMPTY, TICK, Ticks
-from market.times import NS_PER_MS, NS_PER_S
+from market.times import NS_PER_MS
 
-RAW_LIMIT = 1024
-YEAR_2009_NS = 1_230_768_000_000_000_000
-MAX_AHEAD_NS = 600 * NS_PER_S
-"""A trade so far ahead of this host's clock closes bars of the future: those after it would all be late."""
 _FEW = 16  # up to so many trades one array of rows is cheaper than six of columns
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What a message other than a trade or a quote says.
-
-    `kind` is `subscribed` (`id` was answered with null), `refused` (`code`, `text`), `shutdown` (the server
-    will close soon) or `unknown` (`text` names the type, `count` how many of it).
-    """
-
-    kind: str
-    text: str = ""
-    id: int | str | None = None
-    code: int = 0
-    count: int = 1
-
-    @property
-    def subscribed(self) -> bool:
-        return self.kind == "subscribed"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parsed:
-    """A batch of frames; ticks in order of arrival, the latest quote, the largest time the venue named."""
-
-    ticks: Ticks
-    quote: Quote | None
-    venue_time_ns: int
-    rejected: list[Rejected]
-    notices: list[Notice]
-
-
-TradeId = Annotated[int, Meta(ge=0, le=2**53)]
-Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Positive = Annotated[float, Meta(gt=0.0, le=sys.float_info.max)]  # keeps NaN and infinity out, too
 
 
 class _Trade(Struct, gc=False):
@@ -87,7 +58,6 @@ class _Book(Struct, gc=False):
 _decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode  # not strict: numbers come as text
 _decode_book = msgspec.json.Decoder(_Book, strict=False).decode
 _BOOK = b'{"u":'  # how the venue begins a bookTicker: only a hint, which saves a try
-BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
 _TRADE: _Fields = (
     ("s", "symbol", str),
@@ -231,14 +201,14 @@ class _Reader:
             self._quote = _Book(**self._fields(body, _QUOTE)), received_ns
             return None
         if "E" in body:
-            at = _field(body, "E", "event time", int)
+            at = field(body, "E", "event time", int)
             self._judge_time(at, latest)
             self.newest = max(self.newest, at)
         self._note(kind, body)
         return None
 
     def _fields(self, body: dict[str, Any], fields: _Fields) -> dict[str, Any]:
-        out = {key: _field(body, key, name, kind) for key, name, kind in fields}
+        out = {key: field(body, key, name, kind) for key, name, kind in fields}
         if out["s"] != self._symbol:
             raise BadFrame(f"symbol {cut(out['s'])}", b"")
         return out
@@ -277,15 +247,6 @@ def _body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _field(body: dict[str, Any], key: str, name: str, kind: Any) -> Any:
-    if key not in body:
-        raise BadFrame(f"no {name}", b"")
-    try:
-        return msgspec.convert(body[key], kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise BadFrame(f"{name} {cut(body[key])}", b"") from error
-
-
 def _id(body: dict[str, Any]) -> int | str | None:
     answered = body.get("id")
     return answered if isinstance(answered, int | str) else None
@@ -294,7 +255,3 @@ def _id(body: dict[str, Any]) -> int | str | None:
 def refusal(body: dict[str, Any]) -> tuple[int, str]:
     code = body.get("code")
     return code if isinstance(code, int) else 0, str(body.get("msg", ""))[:200]
-
-
-def cut(value: object) -> str:
-    return str(value)[:40]

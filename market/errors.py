@@ -2,7 +2,8 @@
 
 MarketdError
 ├── Retryable            wait and try again
-│   └── RateLimited      wait as long as the server says
+│   ├── RateLimited      wait as long as the server says
+│   └── Unlisted         the venue does not know the symbol: wait long
 ├── SequenceBroken       resynchronise the pair
 ├── BadFrame             reject it, count it, go on
 └── Fatal                stop; the supervisor restarts what can be restarted
@@ -25,6 +26,10 @@ class RateLimited(Retryable):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Unlisted(Retryable):
+    """A symbol that the venue does not have, or not yet, or no more."""
 
 
 class SequenceBroken(MarketdError):
