@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isclose
 from typing import Any
 
@@ -13,7 +14,7 @@ import orjson
 from actors.folds import Bar, Folds
 from actors.history import History, Rewind, joined, late_since, replayed
 from actors.payloads import payload
-from actors.state import MAX_REVISIONS, CoreState, Gap, dump, load
+from actors.state import MAX_RECENT_IDS, MAX_REVISIONS, CoreState, Gap, dump, load
 from market.events import Event
 from market.inputs import (
     Began,
@@ -27,7 +28,7 @@ from market.inputs import (
     Rejected,
     TickBatch,
 )
-from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows
+from market.rows import Candle, EventRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows, TickRows
 from market.ticks import EMPTY, Ticks, in_order
 from market.times import NS_PER_S, rfc3339
 
@@ -43,10 +44,10 @@ class Effects:
 
 
 class PairCore:
-    """Fold one pair's journal."""
+    """Fold one pair's journal; `contiguous` says whether the venue's ids are."""
 
-    def __init__(self, state: CoreState, history: History) -> None:
-        self._state, self._history = state, history
+    def __init__(self, state: CoreState, history: History, *, contiguous: bool = True) -> None:
+        self._state, self._history, self._contiguous = state, history, contiguous
         self._out = Effects()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             TickBatch: self._ticks,
@@ -75,10 +76,19 @@ class PairCore:
             if isinstance(last := record[-1], TickBatch):
                 first_ns = int(last.ticks["ts_ns"].min())
                 yield from self._crossing(first_ns, silence_ns)
-                record[-1] = TickBatch(last.ticks, late=first_ns < self._state.folds.closed_ns)
+                record[-1] = self._numbered(last, late=first_ns < self._state.folds.closed_ns)
             elif isinstance(last, Clock):
                 yield from self._crossing(last.ts_ns, silence_ns)
             yield record
+
+    def _numbered(self, batch: TickBatch, *, late: bool) -> TickBatch:
+        """Let text ids, all ids from the first such on, stand beside the order of arrival, which is seq."""
+        ledger, ids = self._state.ledger, batch.ids
+        if not ids and not ledger.texts_from:
+            return TickBatch(batch.ticks, late)
+        ticks = batch.ticks.copy()
+        ticks["trade_id"] = np.arange(ledger.next_seq, ledger.next_seq + len(ticks))
+        return TickBatch(ticks, late, ids or tuple(map(str, batch.ticks["trade_id"].tolist())))
 
     def _crossing(self, end_ns: int, silence_ns: int) -> Iterator[list[Input]]:
         if self._state.folds.closed_ns >= 0:
@@ -147,9 +157,15 @@ class PairCore:
 
     def _ticks(self, batch: TickBatch) -> None:
         ledger, ticks = self._state.ledger, batch.ticks
-        self._out.rows.ticks.append((ledger.next_seq, ticks))
+        self._out.rows.ticks.append(TickRows(ledger.next_seq, ticks, batch.ids))
+        if batch.ids:
+            ledger.texts_from = ledger.texts_from or ledger.next_seq
+        else:
+            self._count_ids(ticks["trade_id"])
+        if batch.ids or not self._contiguous:
+            ledger.recent_ids += batch.ids or map(str, ticks["trade_id"].tolist())
+            del ledger.recent_ids[:-MAX_RECENT_IDS]
         ledger.next_seq += len(ticks)
-        self._count_ids(ticks["trade_id"])
         newest = in_order(ticks)[-1]
         newest_ns = int(newest["ts_ns"])
         if newest_ns >= ledger.last_ts_ns:
@@ -163,7 +179,7 @@ class PairCore:
     def _count_ids(self, ids: Ticks) -> None:
         ledger = self._state.ledger
         ledger.next_id = max(ledger.next_id or 0, int(ids.max()) + 1)
-        for gap in ledger.gaps:
+        for gap in [gap for gap in ledger.gaps if gap.counted]:
             inside = ids[(ids >= gap.first_id) & (ids <= gap.last_id)]
             if len(inside):
                 gap.rows_filled += len(inside)
@@ -264,10 +280,11 @@ class PairCore:
             opened.to_ns,
             opened.detected_ns,
             opened.reason,
+            counted=opened.counted,
         )
         ledger.next_gap += 1
         ledger.gaps.append(gap)
-        row = _gap_row(gap, "OPEN", None)
+        row = gap.row("OPEN", None)
         self._out.rows.insert("data_gaps", row)
         self._announce("DATA_GAP", opened.detected_ns, payload(row))
 
@@ -276,13 +293,22 @@ class PairCore:
         ledger = self._state.ledger
         for gap in [g for g in ledger.gaps if g.first_id == closed.first_id]:
             ledger.gaps.remove(gap)
-            if missing := gap.last_id - gap.first_id + 1 - gap.rows_filled:
+            if lost := self._lost(gap, closed):
                 ledger.gaps_unfillable += 1
-                gap.reason = f"{gap.reason}; {missing} missing: {closed.reason}"
-            row = _gap_row(gap, "UNFILLABLE" if missing else "FILLED", closed.closed_ns)
+                why = f"{lost} missing: {closed.reason}" if gap.counted else closed.reason
+                gap.reason = f"{gap.reason}; {why}"
+            row = gap.row("UNFILLABLE" if lost else "FILLED", closed.closed_ns)
             self._out.rows.replace("data_gaps", row)
-            self._announce("DATA_GAP" if missing else "DATA_GAP_FILLED", closed.closed_ns, payload(row))
-            ledger.next_id = max(ledger.next_id or 0, gap.last_id + 1)
+            self._announce("DATA_GAP" if lost else "DATA_GAP_FILLED", closed.closed_ns, payload(row))
+
+    def _lost(self, gap: Gap, closed: GapClosed) -> int:
+        """Count what of a gap is not in the record; what has no ids can only be believed."""
+        if not gap.counted:
+            gap.rows_filled = closed.rows
+            return closed.missing
+        ledger = self._state.ledger
+        ledger.next_id = max(ledger.next_id or 0, gap.last_id + 1)
+        return gap.last_id - gap.first_id + 1 - gap.rows_filled
 
     def _rejected(self, rejected: Rejected) -> None:
         row = RejectedRow(rejected.received_ns, rejected.reason, rejected.raw)
@@ -316,7 +342,8 @@ def _runs(batch: TickBatch, silence_ns: int) -> list[TickBatch]:
     if int(ts_ns[-1]) - int(ts_ns[0]) <= silence_ns:
         return [batch]
     cuts = np.flatnonzero(np.diff(ts_ns) > silence_ns) + 1
-    return [TickBatch(part) for part in np.split(batch.ticks, cuts)]
+    bounds = [0, *cuts.tolist(), len(ts_ns)]
+    return [TickBatch(batch.ticks[a:b], ids=batch.ids[a:b]) for a, b in pairwise(bounds)]
 
 
 def _same(a: Candle | OrderFlow, b: Candle | OrderFlow) -> bool:
@@ -333,18 +360,3 @@ def _received(cause: Ticks, end_ns: int) -> int:
     """Return when the first tick at or after `end_ns` was received."""
     at = int(np.searchsorted(cause["ts_ns"], end_ns))
     return int(cause["received_ns"][at]) if at < len(cause) else 0
-
-
-def _gap_row(gap: Gap, status: str, filled_ns: int | None) -> GapRow:
-    return GapRow(
-        gap.gap_id,
-        gap.first_id,
-        gap.last_id,
-        gap.from_ns,
-        gap.to_ns,
-        gap.detected_ns,
-        status,
-        filled_ns,
-        gap.rows_filled,
-        gap.reason,
-    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from actors.folds import Folds
+from market.rows import GapRow
 
 MAX_REVISIONS = 50_000
+MAX_RECENT_IDS = 1_024
 
 
 class Gap(msgspec.Struct):
@@ -21,6 +23,22 @@ class Gap(msgspec.Struct):
     detected_ns: int
     reason: str
     rows_filled: int = 0
+    counted: bool = True  # False: the ids above only name it
+
+    def row(self, status: str, filled_ns: int | None) -> GapRow:
+        """Show it as its table does."""
+        return GapRow(
+            self.gap_id,
+            self.first_id if self.counted else None,
+            self.last_id if self.counted else None,
+            self.from_ns,
+            self.to_ns,
+            self.detected_ns,
+            status,
+            filled_ns,
+            self.rows_filled,
+            self.reason,
+        )
 
 
 class Ledger(msgspec.Struct):
@@ -41,6 +59,10 @@ class Ledger(msgspec.Struct):
     gaps: list[Gap] = []
     gaps_unfillable: int = 0
     revisions: dict[str, int] = {}  # of restated bars, by "table:time", at most MAX_REVISIONS
+    texts_from: int = 0  # seq of the first tick with a text id: from there on ids are text; 0: none is
+    recent_ids: list[
+        str
+    ] = []  # of a pair without contiguous ids, in order of arrival, at most MAX_RECENT_IDS
 
 
 class CoreState(msgspec.Struct):

@@ -12,11 +12,13 @@ from market.ticks import Ticks
 class TickBatch:
     """New ticks, each id for the first time, in the order they are to be numbered.
 
-    `late` says that some belong before a bar that was already closed: the core is rewound.
+    `late` says that some belong before a bar that was already closed: the core is rewound. `ids` are the
+    venue's own where these are text, parallel to the ticks; their `trade_id` is then the order of arrival.
     """
 
     ticks: Ticks
     late: bool = False
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class GapOpened:
-    """Trades `first_id`..`last_id` are missing; `to_ns` is the time of the first trade after them."""
+    """Trades `first_id`..`last_id` are missing; `to_ns` is the time of the first trade after them.
+
+    Not `counted`: the venue's ids do not tell which or how many, and `first_id` only names the gap.
+    """
 
     first_id: int
     last_id: int
@@ -55,19 +60,22 @@ class GapOpened:
     to_ns: int
     detected_ns: int
     reason: str
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class GapClosed:
     """Nothing more will come for the gap that began at `first_id`.
 
-    `missing` counts the trades the venue could not give back; 0 means filled.
+    `missing` counts the trades the venue could not give back; 0 means filled. Of a gap that is not counted
+    it only says whether there may be any, and `rows` how many trades came.
     """
 
     first_id: int
     closed_ns: int
     missing: int
     reason: str
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

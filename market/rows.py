@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -93,8 +94,8 @@ class QuoteRow(NamedTuple):
 
 class GapRow(NamedTuple):
     gap_id: int
-    first_missing_id: int
-    last_missing_id: int
+    first_missing_id: int | None  # None: the venue's ids do not tell
+    last_missing_id: int | None
     from_ns: int
     to_ns: int
     detected_ns: int
@@ -120,15 +121,35 @@ class EventRow(NamedTuple):
 Row: TypeAlias = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TickRows:
+    """Ticks numbered from `first_seq` on; `ids` are the venue's own where these are text."""
+
+    first_seq: int
+    ticks: Ticks
+    ids: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack as (first_seq, ticks), for whoever asks for no ids."""
+        return iter((self.first_seq, self.ticks))
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def cut(self, start: int, stop: int | None = None) -> TickRows:
+        """Take those from index `start` on, up to `stop`."""
+        return TickRows(self.first_seq + start, self.ticks[start:stop], self.ids[start:stop])
+
+
 @dataclass(slots=True)
 class Rows:
     """What one flush writes, by table name.
 
-    `ticks` holds (seq of the first, ticks); `inserted` rows are new; `replaced` rows take the place of the
-    row with the same first column, the last one winning, after everything was inserted.
+    `inserted` rows are new; `replaced` rows take the place of the row with the same first column, the last
+    one winning, after everything was inserted.
     """
 
-    ticks: list[tuple[int, Ticks]] = field(default_factory=list)
+    ticks: list[TickRows] = field(default_factory=list)
     inserted: dict[str, list[Row]] = field(default_factory=dict)
     replaced: dict[str, list[Row]] = field(default_factory=dict)
 
@@ -137,7 +158,7 @@ class Rows:
 
     @property
     def count(self) -> int:
-        ticks = sum(len(ticks) for _, ticks in self.ticks)
+        ticks = sum(map(len, self.ticks))
         return ticks + sum(map(len, [*self.inserted.values(), *self.replaced.values()]))
 
     def extend(self, later: Rows) -> None:

@@ -53,7 +53,8 @@ def decode(payload: bytes | memoryview) -> list[Input]:
 
 def _to_list(item: Input) -> list[Any]:
     if isinstance(item, TickBatch):
-        return [1, item.ticks.tobytes(), item.late]
+        head = [1, item.ticks.tobytes(), item.late]
+        return [*head, item.ids] if item.ids else head
     kind = type(item)
     return [_NUMBERS[kind], *(getattr(item, name) for name in _FIELDS[kind])]
 
@@ -61,6 +62,6 @@ def _to_list(item: Input) -> list[Any]:
 def _from_list(item: list[Any]) -> Input:
     code, *values = item
     if code == 1:
-        return TickBatch(np.frombuffer(values[0], TICK), *values[1:])
+        return TickBatch(np.frombuffer(values[0], TICK), *values[1:2], *map(tuple, values[2:]))
     made: Input = _CODES[code](*values)
     return made

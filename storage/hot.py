@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from market.errors import Retryable
-from market.rows import EventRow, Row, Rows
+from market.rows import EventRow, Row, Rows, TickRows
 from market.ticks import Ticks, joined
 from storage import archive_ledger
 from storage.archive import place_of
@@ -226,14 +226,14 @@ class HotFile:
             self._sql.run(_CAP_REJECTED, [REJECTED_CAP])
         return head
 
-    def _write_ticks(self, chunks: list[tuple[int, Ticks]]) -> Span:
-        chunks = [(first, ticks) for first, ticks in chunks if len(ticks)]
+    def _write_ticks(self, chunks: Iterable[TickRows]) -> Span:
+        chunks = [chunk for chunk in chunks if len(chunk)]
         if not chunks:
             return self._head.ticks
-        counts = [len(ticks) for _, ticks in chunks]
+        counts = [len(chunk) for chunk in chunks]
         before = np.cumsum([0, *counts[:-1]])
-        seq = np.arange(sum(counts)) + np.repeat([first for first, _ in chunks] - before, counts)
-        self._sql.insert_ticks(seq, joined(ticks for _, ticks in chunks))
+        seq = np.arange(sum(counts)) + np.repeat([chunk.first_seq for chunk in chunks] - before, counts)
+        self._sql.insert_ticks(seq, joined(chunk.ticks for chunk in chunks), _ids(chunks))
         return self._head.ticks.plus(len(seq), int(seq.min()), int(seq.max()))
 
     def _delete(self, cuts: list[Cut], sweep: int) -> None:
@@ -270,6 +270,13 @@ class HotFile:
 
     def _ledger(self, journal_from: int) -> Ledger:
         return Ledger(self.archived, self._head.cursors, journal_from)
+
+
+def _ids(chunks: Sequence[TickRows]) -> list[str]:
+    """Name every tick if any has a text id."""
+    if not any(chunk.ids for chunk in chunks):
+        return []
+    return [name for c in chunks for name in c.ids or map(str, c.ticks["trade_id"].tolist())]
 
 
 def _minus(said: Span, part: Cut | None) -> Span:

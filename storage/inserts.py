@@ -70,11 +70,12 @@ class Inserter:
         )
         self.insert(table, tuple(latest.values()))
 
-    def insert_ticks(self, seq: npt.NDArray[np.int64], ticks: Ticks) -> None:
+    def insert_ticks(self, seq: npt.NDArray[np.int64], ticks: Ticks, ids: Sequence[str] = ()) -> None:
+        """Append ticks; `ids` are those of all of them, if any is text."""
         if len(ticks) <= FEW:
-            self.insert(
-                "ticks", [_tick_row(n, *tick) for n, tick in zip(seq.tolist(), ticks.tolist(), strict=True)]
-            )
+            named = ids or ticks["trade_id"].tolist()
+            rows = zip(seq.tolist(), named, ticks.tolist(), strict=True)
+            self.insert("ticks", [_tick_row(n, name, *tick) for n, name, tick in rows])
             return
         source = {
             "seq": seq,
@@ -82,7 +83,7 @@ class Inserter:
             "price": _column(ticks, "price"),
             "size": _column(ticks, "size"),
             "side": _column(ticks, "side"),
-            "id": _column(ticks, "trade_id"),
+            "id": np.array(ids, object) if ids else _column(ticks, "trade_id"),
             "received": _column(ticks, "received_ns").view("M8[ns]"),
         }
         self._run_over(_TICKS, source)
@@ -108,6 +109,6 @@ def _column(ticks: Ticks, name: str) -> npt.NDArray[Any]:
     return np.ascontiguousarray(ticks[name])
 
 
-def _tick_row(seq: int, *tick: Any) -> Row:
-    trade_id, ts_ns, price, size, received_ns, side = tick
-    return seq, ts_ns, price, size, _SIDES.get(side), str(trade_id), received_ns, 0
+def _tick_row(seq: int, name: str | int, *tick: Any) -> Row:
+    _, ts_ns, price, size, received_ns, side = tick
+    return seq, ts_ns, price, size, _SIDES.get(side), str(name), received_ns, 0

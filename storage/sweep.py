@@ -18,7 +18,6 @@ import msgspec
 
 from market.errors import Retryable
 from market.rows import Row, Rows
-from market.ticks import Ticks
 from market.times import DAY_NS
 from storage.archive import (
     ArchiveDamaged,
@@ -198,7 +197,8 @@ class Sweeper:
 
 def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
     """Leave out what the archive has of a record's rows: a file that was rebuilt folds them again."""
-    ticks = [_ticks_above(first, ticks, archived.upto("ticks")) for first, ticks in rows.ticks]
+    upto = archived.upto("ticks")
+    ticks = [part.cut(min(len(part), max(0, upto + 1 - part.first_seq))) for part in rows.ticks]
 
     def left(table: str, made: list[Row]) -> list[Row]:
         if record <= archived.copied.get(table, -1):
@@ -210,12 +210,7 @@ def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
         return [row for row in made if row[at] > last]
 
     return Rows(
-        [chunk for chunk in ticks if len(chunk[1])],
+        [part for part in ticks if len(part)],
         {table: left(table, made) for table, made in rows.inserted.items()},
         {table: left(table, made) for table, made in rows.replaced.items()},
     )
-
-
-def _ticks_above(first: int, ticks: Ticks, upto: int) -> tuple[int, Ticks]:
-    skip = min(len(ticks), max(0, upto + 1 - first))
-    return first + skip, ticks[skip:]

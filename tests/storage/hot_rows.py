@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Rows
+from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Rows, TickRows
 from market.ticks import TICK, Ticks
 from storage.hot import HotFile
 
@@ -33,7 +33,7 @@ def candle(ts_ns: int, close: float = 1.5, revision: int = 0) -> Candle:
 
 def some_of_each(seq: int, count: int = 3) -> Rows:
     """One flush with `count` ticks from `seq` on and a row or more of every table."""
-    rows = Rows(ticks=[(seq, make_ticks(count, seq))])
+    rows = Rows(ticks=[TickRows(seq, make_ticks(count, seq))])
     rows.insert("quotes", QuoteRow(T0, 99.0, 1.0, 101.0, 2.0, T0))
     for timeframe in ("1m", "5m", "15m"):
         rows.insert(f"candles_{timeframe}", candle(T0 + seq * MINUTE))

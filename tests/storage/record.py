@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import orjson
 
-from market.rows import Candle, EventRow, OrderFlow, Row, Rows, timeframe_text
+from market.rows import Candle, EventRow, OrderFlow, Row, Rows, TickRows, timeframe_text
 from market.ticks import Ticks
 from market.times import DAY_NS, NS_PER_S, rfc3339
 
@@ -18,7 +18,7 @@ Opened = dict[str, list[Row]]
 
 def record(ticks: Ticks, timeframes_s: tuple[int, ...]) -> tuple[Rows, Opened]:
     """Make every row of ticks in the order of their seq; the last bar of each table stays open."""
-    rows, opened = Rows(ticks=[(1, ticks)]), Opened()
+    rows, opened = Rows(ticks=[TickRows(1, ticks)]), Opened()
     trades = sorted(ticks.tolist(), key=lambda trade: (trade[1], trade[0]))
     tables = {f"candles_{timeframe_text(tf)}": candles(trades, tf * NS_PER_S) for tf in timeframes_s}
     for table, bars in tables.items():

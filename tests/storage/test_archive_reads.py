@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from market.errors import Retryable
-from market.rows import GapRow, Rows
+from market.rows import GapRow, Rows, TickRows
 from storage import archive_ledger
 from storage.archive import ArchiveDamaged, crc_of, place_of
 from storage.archive_ledger import NAME, Ledger
@@ -73,7 +73,7 @@ def test_a_reader_sees_what_was_there_when_it_began(made: tuple[HotFile, Opened]
     count = "SELECT count(*), count(DISTINCT seq), max(seq) FROM ticks"
     hot.sweep(plan(MIDNIGHT, "ticks"))
     with closing(begin(hot.connection)) as cursor:
-        hot.flush(Rows(ticks=[(801, make_ticks(50, 801, END))]), 2)
+        hot.flush(Rows(ticks=[TickRows(801, make_ticks(50, 801, END))]), 2)
         hot.sweep(plan(END + 10 * MINUTE))
         found = seen(cursor, opened, lambda: cursor.execute(count).fetchall(), "test")
     assert found == [(800, 800, 800)]
@@ -103,7 +103,7 @@ def test_a_copy_is_made_when_its_table_changed(path: Path) -> None:
     assert not copy.exists()
     hot.left()
     made_ns = copy.stat().st_mtime_ns
-    hot.flush(Rows(ticks=[(801, make_ticks(1, 801, END))]), 2)
+    hot.flush(Rows(ticks=[TickRows(801, make_ticks(1, 801, END))]), 2)
     hot.left()
     assert copy.stat().st_mtime_ns == made_ns
     hot.flush(Rows(replaced={"data_gaps": [GapRow(1, 900, 905, T0, T0, T0, "FILLED", T0, 6, "x")]}), 3)
@@ -141,7 +141,7 @@ def test_a_ledger_that_is_damaged_or_cannot_be_written_is_said(tmp_path: Path) -
 
 def test_rows_that_the_archive_has_are_left_out_of_what_is_folded_again() -> None:
     ticks = make_ticks(10)
-    rows = Rows([(1, ticks[:4]), (5, ticks[4:])])
+    rows = Rows([TickRows(1, ticks[:4]), TickRows(5, ticks[4:])])
     rows.inserted = {
         "events": [event(1, T0), event(2, T0), event(3, T0)],
         "candles_1m": [candle(1), candle(2)],
@@ -169,7 +169,7 @@ def test_a_file_is_named_by_its_checksum(made: tuple[HotFile, Opened], path: Pat
 def test_an_archive_that_is_not_there_is_named_and_nothing_goes_there(tmp_path: Path) -> None:
     path = tmp_path / "binance/spot/BTCUSDT/trading.duckdb"
     hot = open_hot(path)
-    hot.flush(Rows(ticks=[(1, make_ticks(200))]), 1)
+    hot.flush(Rows(ticks=[TickRows(1, make_ticks(200))]), 1)
     hot.sweep({"ticks": (T0 + 3_600 * 10**9, 100)})
     archive = tmp_path / "archive"
     archive.rename(tmp_path / "elsewhere")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from market.errors import Fatal
-from market.rows import EventRow, GapRow, OrderFlow, RejectedRow, Rows
+from market.rows import EventRow, GapRow, OrderFlow, RejectedRow, Rows, TickRows
 from market.ticks import EMPTY, TICK
 from storage.hot import REJECTED_CAP, HotFile
 from storage.inserts import FEW
@@ -93,7 +93,7 @@ ticks_of = st.lists(
 @given(ticks_of)
 def test_odd_ticks_come_back_bit_for_bit(hot: HotFile, odd: list[tuple[Any, ...]]) -> None:
     first = hot.last_tick_seq() + 1
-    hot.flush(Rows(ticks=[(first, np.array(odd, TICK))]), hot.position + 1)
+    hot.flush(Rows(ticks=[TickRows(first, np.array(odd, TICK))]), hot.position + 1)
     found = ask(
         hot,
         "SELECT trade_id::BIGINT, epoch_ns(timestamp), price, volume, epoch_ns(received_at), "
@@ -164,13 +164,13 @@ def test_a_flush_that_fails_leaves_nothing_behind(hot: HotFile) -> None:
 
 
 def test_an_empty_flush_moves_the_position_only(hot: HotFile) -> None:
-    hot.flush(Rows(ticks=[(1, EMPTY)], inserted={"events": []}, replaced={"candles_1m": []}), 5)
+    hot.flush(Rows(ticks=[TickRows(1, EMPTY)], inserted={"events": []}, replaced={"candles_1m": []}), 5)
     assert hot.position == 5
     assert ask(hot, "SELECT count(*) FROM ticks") == [(0,)]
 
 
 def test_chunks_of_ticks_are_one_run(hot: HotFile) -> None:
-    hot.flush(Rows(ticks=[(1, make_ticks(4)), (5, EMPTY), (5, make_ticks(6, 5))]), 1)
+    hot.flush(Rows(ticks=[TickRows(1, make_ticks(4)), TickRows(5, EMPTY), TickRows(5, make_ticks(6, 5))]), 1)
     assert ask(hot, "SELECT list(seq), list(trade_id::BIGINT) FROM ticks") == [(list(range(1, 11)),) * 2]
 
 
@@ -225,7 +225,7 @@ def test_market_ticks_join_each_tick_to_the_last_quote_this_host_had(hot: HotFil
     rows = some_of_each(1)
     hot.flush(rows, 1)
     early = make_ticks(1, 4, start_ns=T0 - MINUTE)
-    hot.flush(Rows(ticks=[(4, early)]), 2)
+    hot.flush(Rows(ticks=[TickRows(4, early)]), 2)
     found = ask(hot, "SELECT bid_price, ask_price, last_price FROM market_ticks ORDER BY timestamp")
     assert found == [(None, None, 100.0), (99.0, 101.0, 100.0), (99.0, 101.0, 100.01), (99.0, 101.0, 100.02)]
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_empties_the_log_and_removes_its_mark(path: Path) -> None:
 
 def test_ticks_are_read_back_as_they_came(hot: HotFile) -> None:
     ticks = make_ticks(1_000)
-    hot.flush(Rows(ticks=[(1, ticks[:600]), (601, ticks[600:])]), 1)
+    hot.flush(Rows(ticks=[TickRows(1, ticks[:600]), TickRows(601, ticks[600:])]), 1)
     assert hot.ticks_after(0, 1_000).tobytes() == ticks.tobytes()
     assert hot.ticks_after(597, 6).tobytes() == ticks[597:603].tobytes()
     assert len(hot.ticks_after(1_000, 10)) == 0

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from market.errors import Retryable, UsageError
-from market.rows import Rows
+from market.rows import Rows, TickRows
 from storage.duck import mark, wal
 from storage.hot import Damaged, HotFile, set_aside
 from tests.storage.hot_rows import make_ticks, open_hot, some_of_each
@@ -224,7 +224,7 @@ def test_any_flipped_byte_is_damage_or_harmless(path: Path, seed: int) -> None:
 def large(tmp_path: Path) -> Iterator[HotFile]:
     hot = open_hot(tmp_path / "trading.duckdb")
     for number in range(20):
-        hot.flush(Rows(ticks=[(hot.last_tick_seq() + 1, make_ticks(16_384))]), number + 1)
+        hot.flush(Rows(ticks=[TickRows(hot.last_tick_seq() + 1, make_ticks(16_384))]), number + 1)
     yield hot
     hot.close()
 

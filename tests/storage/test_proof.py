@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from market.rows import Candle, GapRow, OrderFlow, Rows
+from market.rows import Candle, GapRow, OrderFlow, Rows, TickRows
 from market.ticks import TICK, Ticks
 from storage.hot import HotFile
 from storage.proof import Claim, prove
@@ -255,7 +255,7 @@ def test_a_restated_bar_is_proven_by_its_latest_event(made: Made) -> None:
     late["price"] = 500.0
     before, _ = record(some_ticks(), TIMEFRAMES)
     after, opened = record(np.concatenate([some_ticks(), late]), TIMEFRAMES)
-    rows = Rows(ticks=[(1_486, late)])
+    rows = Rows(ticks=[TickRows(1_486, late)])
     seq = len(before.inserted["events"])
     for table in sorted(before.inserted.keys() - {"events"}):  # candles first: a hole is left by theirs
         for old, new in zip(before.inserted[table], after.inserted[table], strict=True):
@@ -309,7 +309,7 @@ def as_published(own: Candle, bar: dict[str, str]) -> Candle:
 
 def bar_claim(path: Path, ticks: Ticks, table: str, stored: list[Candle], timeframe_s: int) -> Claim:
     hot = open_hot(path, (timeframe_s,))
-    hot.flush(Rows(ticks=[(1, ticks)], inserted={table: [*stored]}), 1)
+    hot.flush(Rows(ticks=[TickRows(1, ticks)], inserted={table: [*stored]}), 1)
     claims = {claim.text: claim for claim in prove(begin(hot.connection), {}, (timeframe_s,))}
     hot.close()
     assert claims[SEQ].ok

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from market.errors import MarketdError, UsageError
-from market.rows import OrderFlow, Rows
+from market.rows import OrderFlow, Rows, TickRows
 from market.times import rfc3339
 from storage.hot import HotFile
 from storage.reads import FORMATS, TABLE_ROWS, begin, export
@@ -253,7 +253,7 @@ def test_a_bar_that_closed_in_the_meantime_is_shown_once(hot: HotFile, out: Path
 def test_large_answers_stream_beside_the_writer(tmp_path: Path, out: Path) -> None:
     hot = open_hot(tmp_path / "pair/trading.duckdb")
     for number in range(1, 25):
-        hot.flush(Rows(ticks=[(hot.last_tick_seq() + 1, make_ticks(16_384))]), number)
+        hot.flush(Rows(ticks=[TickRows(hot.last_tick_seq() + 1, make_ticks(16_384))]), number)
     faults: list[MarketdError] = []
 
     def read() -> None:

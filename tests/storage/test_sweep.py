@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from market.rows import OrderFlow, QuoteRow, Rows
+from market.rows import OrderFlow, QuoteRow, Rows, TickRows
 from market.ticks import TICK
 from storage.archive import ArchiveDamaged, place_of
 from storage.hot import HotFile
@@ -128,7 +128,7 @@ def test_values_come_back_to_the_nanosecond_and_the_last_bit(
         made = Rows()
         for number, (ts_ns, price, size, unit_ns) in enumerate(rows[start : start + 4], start + 1):
             at_ns = ts_ns // unit_ns * unit_ns
-            made.ticks.append((number, np.array([(number, at_ns, price, size, ts_ns, 1)], TICK)))
+            made.ticks.append(TickRows(number, np.array([(number, at_ns, price, size, ts_ns, 1)], TICK)))
             made.insert("quotes", QuoteRow(at_ns, price, size, -size, -price, ts_ns))
             ratio = None if number % 2 else size
             made.insert("order_flow", OrderFlow(number, price, size, -0.0, price, ratio, number))
@@ -173,7 +173,7 @@ def test_an_event_of_this_hosts_time_does_not_hold_a_replay_back(path: Path) -> 
 def test_a_large_table_goes_in_parts(path: Path) -> None:
     hot = open_hot(path)
     ticks = make_ticks(MAX_ROWS + 10, step_ns=1_000)
-    hot.flush(Rows(ticks=[(1, ticks)]), 1)
+    hot.flush(Rows(ticks=[TickRows(1, ticks)]), 1)
     first = hot.sweep(plan(T0 + 10 * MINUTE, "ticks"))
     assert (first.more, first.tables["ticks"].rows) == (True, MAX_ROWS)
     second = hot.sweep(plan(T0 + 10 * MINUTE, "ticks"))
