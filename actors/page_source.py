@@ -35,8 +35,8 @@ def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> O
 
 def _ticks(hot: HotFile) -> Read:
     def read(after: int) -> tuple[int, bytes]:
-        ticks = hot.ticks_after(after, PAGE_TICKS)
-        return after + len(ticks), encode_ticks(ticks)
+        rows = hot.tick_rows_after(after, PAGE_TICKS)
+        return after + len(rows), encode_ticks(rows)
 
     return read
 

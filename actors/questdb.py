@@ -88,8 +88,9 @@ def _told(file: Path) -> str:
 
 def _trades(delivery: Delivery) -> TradeRows:
     hello, page = delivery
-    ticks = decode_ticks(page.body, page.last_seq - page.after_seq)
-    return TradeRows(hello.symbol, Pair.parse(hello.pair_key).exchange, page.after_seq + 1, ticks)
+    rows = decode_ticks(page.body, page.after_seq + 1, page.last_seq - page.after_seq)
+    exchange = Pair.parse(hello.pair_key).exchange
+    return TradeRows(hello.symbol, exchange, rows.first_seq, rows.ticks, rows.ids)
 
 
 def _candles(delivery: Delivery) -> CandleRows:

@@ -68,8 +68,8 @@ class _History:
 
     def _all_batches(self, number: int, ts_ns: int) -> Iterator[TickBatch]:
         chain = segments(self._folder)
-        next_seq = state.load(chain[0].head().state).ledger.next_seq
-        yield from ticks_before(self._place, self._hot.archived.sweep, next_seq, ts_ns)
+        next_seq, hot = state.load(chain[0].head().state).ledger.next_seq, self._hot
+        yield from ticks_before(self._place, hot.archived.sweep, next_seq, ts_ns, hot.texts_from)
         yield from batches(chain, number)
 
 
@@ -92,9 +92,10 @@ class _Found(NamedTuple):
         return known and self.first < max(1, self.ledger.journal_from)
 
 
-def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
+def open_pair(folder: Path, pair: Pair, engine: EngineSpec, *, contiguous: bool = True) -> PairFiles:
     """Take the folder, rebuild what is missing, and return everything at the journal's last record.
 
+    `contiguous` says whether the venue's ids are.
     Raises UsageError if the files are another version's or pair's, Fatal if they cannot be brought together.
     """
     with ExitStack() as opened:
@@ -111,7 +112,8 @@ def open_pair(folder: Path, pair: Pair, engine: EngineSpec) -> PairFiles:
         every = sorted({*engine.timeframes_s, *chained(*kept.values())})
         hot = _open_hot(folder, pair, tuple(every), _Found(journal, chain, ledger))
         opened.callback(hot.close)
-        core = _start(folder / "journal", chain, hot, pair, engine)
+        history = _History(folder / "journal", pair, hot)
+        core = PairCore(_start(chain, hot, pair, engine), history, contiguous=contiguous)
         _fold_up(core, chain, kept, hot, engine.max_batch_ticks)
         _set_timeframes(core, journal, hot, engine.timeframes_s)
         return PairFiles(opened.pop_all(), journal, hot, core, JournalCut(folder / "journal"))
@@ -178,13 +180,12 @@ def _fitting(hot: HotFile, found: _Found, path: Path) -> HotFile:
     raise Damaged(f"{told}; the journal begins after {found.first}, the archive has {known}")
 
 
-def _start(folder: Path, chain: list[Segment], hot: HotFile, pair: Pair, engine: EngineSpec) -> PairCore:
+def _start(chain: list[Segment], hot: HotFile, pair: Pair, engine: EngineSpec) -> state.CoreState:
     """Load the newest state in the journal that is not ahead of the hot file."""
-    history = _History(folder, pair, hot)
     if not chain:
-        return PairCore(state.new(pair.key, engine.timeframes_s), history)
+        return state.new(pair.key, engine.timeframes_s)
     fitting = (segment for segment in reversed(chain) if segment.first - 1 <= hot.position)
-    return PairCore(_state(next(fitting), pair), history)
+    return _state(next(fitting), pair)
 
 
 def _fold_up(

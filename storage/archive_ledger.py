@@ -21,11 +21,15 @@ NAME = "archived.json"
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """What was recorded at the last sweep; the journal begins with segment `journal_from`."""
+    """What was recorded at the last sweep; the journal begins with segment `journal_from`.
+
+    From tick `texts_from` on ids are text (0: none is).
+    """
 
     archived: Archived = Archived()
     cursors: dict[str, tuple[int, int]] = {}
     journal_from: int = 0
+    texts_from: int = 0
 
 
 def load(folder: Path) -> Ledger:

@@ -11,16 +11,12 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from market.rows import EventRow
+from market.rows import EventRow, TickRows
 from market.ticks import EMPTY, TICK, Ticks
 from storage.archive import ArchiveDamaged, ArchiveFile, Place, check, current
 from storage.archive_sql import relation, source
 from storage.sweep import Archived
 
-TICKS = """
-SELECT seq, trade_id::BIGINT AS trade_id, epoch_ns(timestamp) AS ts_ns, price, volume AS size,
-    epoch_ns(received_at) AS received_ns, CASE side WHEN 'BUY' THEN 1 WHEN 'SELL' THEN -1 ELSE 0 END AS side
-"""
 _EVENTS = "SELECT seq, epoch_ns(timestamp), event, data"
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -33,13 +29,15 @@ class Pages:
         self._con, self._place = con, place
         self._spans: dict[Path, tuple[int, int]] = {}  # of seq, by file; bounded by the files that count
 
-    def ticks(self, after: int, upto: int, archived: Archived) -> Ticks:
-        """Read ticks after + 1 to upto."""
+    def ticks(self, after: int, upto: int, archived: Archived, texts_from: int) -> TickRows:
+        """Read ticks after + 1 to upto, with their ids if any is text, as those from `texts_from` on are."""
         if upto <= after:
-            return EMPTY
-        found = self._run("ticks", TICKS, (after, upto), archived).fetchnumpy()
+            return TickRows(after + 1, EMPTY)
+        texts = has_texts(upto, texts_from)
+        select = numbered_ticks(upto, texts_from) + (", trade_id AS name" if texts else "")
+        found = self._run("ticks", select, (after, upto), archived).fetchnumpy()
         self._expect("ticks", found["seq"], after, upto)
-        return as_ticks(found)
+        return TickRows(after + 1, as_ticks(found), tuple(found["name"].tolist()) if texts else ())
 
     def events(self, after: int, upto: int, archived: Archived) -> list[EventRow]:
         """Read events after + 1 to upto."""
@@ -82,8 +80,25 @@ class Pages:
             raise ArchiveDamaged(f"{self._place.folder(table)}: {what}")
 
 
+def has_texts(upto: int, texts_from: int) -> bool:
+    """Tell whether an id is text among those of the ticks up to a number."""
+    return 0 < texts_from <= upto
+
+
+def numbered_ticks(upto: int, texts_from: int) -> str:
+    """Write the SELECT of ticks up to a number as `as_ticks` takes it; seq stands for an id that is text."""
+    number = "trade_id::BIGINT"
+    if has_texts(upto, texts_from):
+        number = f"CASE WHEN seq >= {texts_from} THEN seq ELSE TRY_CAST(trade_id AS BIGINT) END"
+    return f"""
+        SELECT seq, {number} AS trade_id, epoch_ns(timestamp) AS ts_ns, price, volume AS size,
+            epoch_ns(received_at) AS received_ns,
+            CASE side WHEN 'BUY' THEN 1 WHEN 'SELL' THEN -1 ELSE 0 END AS side
+    """
+
+
 def as_ticks(found: Columns) -> Ticks:
-    """Put the columns of TICKS into one array."""
+    """Put the columns of `numbered_ticks` into one array."""
     ticks = np.empty(len(found["seq"]), TICK)
     for name in TICK.names or ():
         ticks[name] = found[name]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import duckdb
 import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from market.errors import Retryable
 from market.rows import EventRow, Row, Rows, TickRows
@@ -135,13 +136,23 @@ class HotFile:
             self._sql.run("UPDATE meta SET value = ? WHERE key = 'position'", [text_of(head)])
         self._head = head
 
+    @property
+    def texts_from(self) -> int:
+        """Number of the first tick whose id is text, as those of all later ones are; 0: none is."""
+        return self._head.texts_from
+
     def ticks_after(self, seq: int, limit: int) -> Ticks:
         """Read the ticks numbered seq + 1 to seq + limit, in order, those that were swept from the archive.
 
         Raises ArchiveDamaged if the archive has not all of them.
         """
+        return self.tick_rows_after(seq, limit).ticks
+
+    def tick_rows_after(self, seq: int, limit: int) -> TickRows:
+        """Read what `ticks_after` does, with the ids that are text."""
         with translated(self._path):
-            return self._pages.ticks(seq, min(seq + limit, self.last_tick_seq()), self.archived)
+            upto = min(seq + limit, self.last_tick_seq())
+            return self._pages.ticks(seq, upto, self.archived, self.texts_from)
 
     def events_after(self, seq: int, limit: int) -> list[EventRow]:
         """Read the events numbered seq + 1 to seq + limit, as `ticks_after` does."""
@@ -214,7 +225,8 @@ class HotFile:
 
     def _write(self, rows: Rows, position: int) -> Head:
         events = _plus_events(self._head.events, rows.inserted)
-        head = Head(position, self._write_ticks(rows.ticks), events, dict(self._cursors), self.archived)
+        ticks, texts = self._write_ticks(rows.ticks), self.texts_from or _texts_from(rows.ticks)
+        head = Head(position, ticks, events, dict(self._cursors), self.archived, texts)
         self._uncopied |= {*rows.inserted, *rows.replaced} & {*COPIED}
         for table, new in rows.inserted.items():
             if new:
@@ -243,7 +255,7 @@ class HotFile:
         gone = {part.table: part for part in cuts if is_sequence(part.table)}
         ticks = _minus(self._head.ticks, gone.get("ticks"))
         events = _minus(self._head.events, gone.get("events"))
-        head = Head(self.position, ticks, events, self._head.cursors, archived)
+        head = replace(self._head, ticks=ticks, events=events, archived=archived)
         with self._transaction():
             for part in cuts:
                 self.connection.execute(f"DELETE FROM {part.table} WHERE {part.where}")  # noqa: S608 - ours
@@ -269,7 +281,11 @@ class HotFile:
             log.warning("archive_ledger_refused", file=str(self._path), error=str(error))
 
     def _ledger(self, journal_from: int) -> Ledger:
-        return Ledger(self.archived, self._head.cursors, journal_from)
+        return Ledger(self.archived, self._head.cursors, journal_from, self.texts_from)
+
+
+def _texts_from(chunks: Iterable[TickRows]) -> int:
+    return next((chunk.first_seq for chunk in chunks if chunk.ids), 0)
 
 
 def _ids(chunks: Sequence[TickRows]) -> list[str]:

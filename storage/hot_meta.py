@@ -38,6 +38,7 @@ class Head(msgspec.Struct, frozen=True):
     events: Span = Span()
     cursors: dict[str, tuple[int, int]] = {}  # by sink: last acknowledged seq, and when (ns)
     archived: Archived = Archived()
+    texts_from: int = 0  # seq of the first tick with a text id: from there on ids are text; 0: none is
 
 
 def create(
@@ -57,9 +58,10 @@ def create(
         con.execute(statement)
     copied = archive_ledger.restore_copies(con, place, ledger)
     archived = msgspec.structs.replace(ledger.archived, copied=copied)
+    head = Head(record, cursors=ledger.cursors, archived=archived, texts_from=ledger.texts_from)
     con.execute(
         "INSERT INTO meta VALUES ('schema_version', ?), ('pair', ?), ('position', ?)",
-        [str(SCHEMA_VERSION), pair_key, text_of(Head(record, Span(), Span(), ledger.cursors, archived))],
+        [str(SCHEMA_VERSION), pair_key, text_of(head)],
     )
     con.execute("COMMIT")
 

@@ -1,4 +1,4 @@
-"""What a page of a pair's rows is made of: ticks as they lie in memory, candles as msgpack."""
+"""What a page of a pair's rows is made of: ticks as they lie in memory, the rest as msgpack."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from market.errors import BadFrame
-from market.rows import Candle, EventRow
-from market.ticks import TICK, Ticks
+from market.rows import Candle, EventRow, TickRows
+from market.ticks import TICK
 from market.times import NS_PER_S
 
 PAGE_TICKS = 8_192
@@ -34,15 +34,25 @@ class _Announced(msgspec.Struct):
     revision: int
 
 
-def encode_ticks(ticks: Ticks) -> bytes:
-    return ticks.tobytes()
+def encode_ticks(rows: TickRows) -> bytes:
+    """Write ticks; text ids follow them."""
+    return rows.ticks.tobytes() + (msgspec.msgpack.encode(rows.ids) if rows.ids else b"")
 
 
-def decode_ticks(body: bytes, count: int) -> Ticks:
+def decode_ticks(body: bytes, first_seq: int, count: int) -> TickRows:
     """Read a page of `count` ticks; raise BadFrame if it holds another number."""
-    if len(body) != count * TICK.itemsize:
+    size = count * TICK.itemsize
+    ids = _ids(body[size:]) if len(body) > size else ()
+    if len(body) < size or (len(body) > size and len(ids) != count):
         raise BadFrame(f"{len(body)} bytes are not {count} ticks", body[:64])
-    return np.frombuffer(body, TICK)
+    return TickRows(first_seq, np.frombuffer(body, TICK, count), ids)
+
+
+def _ids(body: bytes) -> tuple[str, ...]:
+    try:
+        return msgspec.msgpack.decode(body, type=tuple[str, ...])
+    except msgspec.MsgspecError as error:
+        raise BadFrame(f"no ids behind a page of ticks: {error}", body[:64]) from error
 
 
 def encode_candles(events: Iterable[EventRow], timeframe: str) -> bytes:

@@ -49,6 +49,20 @@ class Claim(NamedTuple):
     detail: str = ""
 
 
+class Ids(NamedTuple):
+    """What the ids of a pair's trades are: text from tick `texts_from` on (0: none is)."""
+
+    contiguous: bool
+    texts_from: int
+
+    @property
+    def order(self) -> str:
+        """Write what orders trades of the same time: the venue's integer, or the order of arrival."""
+        if not self.texts_from:
+            return "trade_id::BIGINT"
+        return f"CASE WHEN seq >= {self.texts_from} THEN seq ELSE TRY_CAST(trade_id AS BIGINT) END"
+
+
 class _Check(NamedTuple):
     """`faults` selects `key` (a number, or the start of a bar in ns) and `fault`, `compared` a count."""
 
@@ -59,15 +73,21 @@ class _Check(NamedTuple):
 
 
 def prove(
-    cursor: duckdb.DuckDBPyConnection, open_rows: Mapping[str, Sequence[Row]], timeframes_s: Sequence[int]
+    cursor: duckdb.DuckDBPyConnection,
+    open_rows: Mapping[str, Sequence[Row]],
+    timeframes_s: Sequence[int],
+    *,
+    contiguous: bool = True,
 ) -> list[Claim]:
     """Check every claim on what a cursor of `reads.begin` sees, the open bars among the rows.
 
-    Raises Damaged when the file turns out unreadable, ArchiveDamaged when its archive does.
+    Ids that are text, or of a venue whose ids are not `contiguous`, cannot show what is missing: then no gap
+    may be open. Raises Damaged when the file turns out unreadable, ArchiveDamaged when its archive does.
     """
 
     def claims() -> list[Claim]:
-        return [_claim(cursor, check) for check in _checks(sorted(timeframes_s))]
+        ids = Ids(contiguous, _texts_from(cursor))
+        return [_claim(cursor, check) for check in _checks(sorted(timeframes_s), ids)]
 
     return seen(cursor, open_rows, claims, "verify")
 
@@ -82,18 +102,27 @@ def _claim(cursor: duckdb.DuckDBPyConnection, check: _Check) -> Claim:
     return Claim(check.text, not wrong, detail)
 
 
-def _checks(timeframes_s: Sequence[int]) -> Iterator[_Check]:
+def _texts_from(cursor: duckdb.DuckDBPyConnection) -> int:
+    sql = "SELECT coalesce((value->>'$.texts_from')::BIGINT, 0) FROM meta WHERE key = 'position'"
+    ((first,),) = cursor.execute(sql).fetchall()
+    return int(first)
+
+
+def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[_Check]:
     yield _sequence("ticks")
     yield _sequence("events")
     yield _ids_once()
-    yield _holes_recorded()
-    yield _gaps_true()
+    if ids.contiguous and not ids.texts_from:
+        yield _holes_recorded()
+        yield _gaps_true()
+    else:
+        yield _gaps_closed()
     for timeframe_s in timeframes_s:
-        yield _candles(timeframe_s)
+        yield _candles(timeframe_s, ids)
     for timeframe_s in timeframes_s[1:]:
         if timeframe_s % timeframes_s[0] == 0:
             yield _merged(timeframe_s, timeframes_s[0])
-    yield _flow()
+    yield _flow(ids)
     for timeframe_s in timeframes_s:
         yield _announced_once(timeframe_s)
         yield _announced_as_stored(
@@ -119,7 +148,7 @@ def _ids_once() -> _Check:
         "every trade id is stored once",
         "SELECT count(*) FROM ticks",
         """
-        SELECT trade_id::BIGINT AS key, 'stored ' || count(*) || ' times' AS fault
+        SELECT min(seq) AS key, 'its id, ' || trade_id || ', is stored ' || count(*) || ' times' AS fault
         FROM ticks GROUP BY trade_id HAVING count(*) > 1
         """,
         key_is_time=False,
@@ -172,11 +201,20 @@ def _gaps_true() -> _Check:
     )
 
 
-def _bars(table: str, width_ns: int) -> str:
+def _gaps_closed() -> _Check:
+    return _Check(
+        "every hole that was noticed is in data_gaps, and none is OPEN",
+        "SELECT count(*) FROM data_gaps",
+        "SELECT gap_id AS key, 'is OPEN: ' || reason AS fault FROM data_gaps WHERE status = 'OPEN'",
+        key_is_time=False,
+    )
+
+
+def _bars(table: str, width_ns: int, ids: Ids) -> str:
     """Fold ticks into bars of a width: `traded` holds those with trades, `grid` every start."""
     return f"""
     trades AS (
-        SELECT epoch_ns(timestamp) AS ns, trade_id::BIGINT AS id, price, volume, side,
+        SELECT epoch_ns(timestamp) AS ns, {ids.order} AS id, price, volume, side,
             ns // {width_ns} * {width_ns} AS bar
         FROM ticks
     ), traded AS (
@@ -194,13 +232,13 @@ def _bars(table: str, width_ns: int) -> str:
     )"""
 
 
-def _candles(timeframe_s: int) -> _Check:
+def _candles(timeframe_s: int, ids: Ids) -> _Check:
     table = candles_table(timeframe_s)
     return _Check(
         f"{table} equals the ticks, flat bars between them, none missing, all complete but the last",
         f"SELECT count(*) FROM {table}",
         f"""
-        WITH {_bars(table, timeframe_s * NS_PER_S)}, expected AS (
+        WITH {_bars(table, timeframe_s * NS_PER_S, ids)}, expected AS (
             SELECT g.bar, last_value(t.close IGNORE NULLS) OVER (ORDER BY g.bar) AS carried, carried AS close,
                 coalesce(t.open, carried) AS open, coalesce(t.high, carried) AS high,
                 coalesce(t.low, carried) AS low, coalesce(t.vwap, carried) AS vwap,
@@ -236,12 +274,12 @@ def _merged(timeframe_s: int, base_s: int) -> _Check:
     )
 
 
-def _flow() -> _Check:
+def _flow(ids: Ids) -> _Check:
     return _Check(
         "order_flow equals the ticks, cvd begins at 00:00 UTC, no minute missing",
         "SELECT count(*) FROM order_flow",
         f"""
-        WITH {_bars("order_flow", _MINUTE_NS)}, minutes AS (
+        WITH {_bars("order_flow", _MINUTE_NS, ids)}, minutes AS (
             SELECT g.bar, coalesce(t.buy_volume, 0) AS buy_volume, coalesce(t.sell_volume, 0) AS sell_volume,
                 coalesce(t.trade_count, 0) AS trade_count
             FROM grid g LEFT JOIN traded t USING (bar)

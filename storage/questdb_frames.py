@@ -12,6 +12,7 @@ from market.ticks import Ticks, joined
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _CANDLE_COLUMNS = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _SIDES = ["B", "S"]
@@ -25,6 +26,7 @@ class TradeRows(NamedTuple):
     exchange: str
     first_seq: int
     ticks: Ticks
+    ids: tuple[str, ...] = ()  # the venue's, where they are text
 
 
 CandleRows: TypeAlias = tuple[str, Sequence[Candle]]
@@ -39,7 +41,6 @@ def trades_frame(batch: Sequence[TradeRows]) -> pd.DataFrame:
     ticks = joined(part.ticks for part in batch)
     lengths = [len(part.ticks) for part in batch]
     seqs = [np.arange(part.first_seq, part.first_seq + len(part.ticks)) for part in batch]
-    ids = pa.array(np.ascontiguousarray(ticks["trade_id"])).cast(pa.string())
     return pd.DataFrame(
         {
             "symbol": _symbols((part.symbol for part in batch), lengths),
@@ -48,7 +49,7 @@ def trades_frame(batch: Sequence[TradeRows]) -> pd.DataFrame:
             "price": np.ascontiguousarray(ticks["price"]),
             "size": np.ascontiguousarray(ticks["size"]),
             "seq": np.concatenate(seqs) if seqs else np.empty(0, np.int64),
-            "trade_id": pd.Series(ids, dtype=pd.ArrowDtype(pa.string())),
+            "trade_id": pd.Series(_ids(batch, ticks), dtype=pd.ArrowDtype(pa.string())),
             "timestamp": _microseconds(ticks["ts_ns"]),
         },
         copy=False,
@@ -95,6 +96,17 @@ def dead_letters_frame(table: str, rows: pd.DataFrame, reasons: Sequence[str]) -
 def before_1970(frame: pd.DataFrame) -> Any:
     """Tell the rows that the client would not send, and those it would send with the server's time."""
     return np.flatnonzero(frame["timestamp"].to_numpy().view(np.int64) < 0)
+
+
+def _ids(batch: Sequence[TradeRows], ticks: Ticks) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415
+
+    if not any(part.ids for part in batch):
+        return pa.array(np.ascontiguousarray(ticks["trade_id"])).cast(pa.string())
+    numbers = (map(str, part.ticks["trade_id"].tolist()) for part in batch)
+    return pa.array(
+        [name for part, own in zip(batch, numbers, strict=True) for name in part.ids or own], pa.string()
+    )
 
 
 def _symbols(names: Iterable[str], lengths: Sequence[int]) -> pd.Categorical:

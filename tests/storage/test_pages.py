@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from actors.lane_frames import MAX_FRAME_BYTES
 from actors.payloads import payload
 from market.errors import BadFrame
-from market.rows import Candle, EventRow
-from storage.pages import decode_candles, decode_ticks, encode_candles, encode_ticks
+from market.rows import Candle, EventRow, TickRows
+from market.ticks import TICK
+from storage.pages import PAGE_TICKS, decode_candles, decode_ticks, encode_candles, encode_ticks
 from tests.recordings import HERE, trades
 
 MINUTE_NS = 60_000_000_000
@@ -18,13 +20,31 @@ def bar(number: int, revision: int = 0) -> Candle:
     return Candle(ts_ns, 1.5, 2.5, 0.1, 1.1, 3.3, 2.2, 1.1, 0.1 + 0.2, 7, True, revision)
 
 
-def test_ticks_come_back_to_the_bit() -> None:
+def test_ticks_come_back_to_the_bit_and_integer_ids_cost_nothing() -> None:
     ticks = trades(RECORDED)[:1_000]
-    body = encode_ticks(ticks)
-    assert decode_ticks(body, len(ticks)).tobytes() == ticks.tobytes()
-    assert np.array_equal(decode_ticks(body, len(ticks)), ticks)
-    with pytest.raises(BadFrame, match="are not 999 ticks"):
-        decode_ticks(body, 999)
+    body = encode_ticks(TickRows(8, ticks))
+    assert body == ticks.tobytes()
+    back = decode_ticks(body, 8, len(ticks))
+    assert (back.first_seq, back.ticks.tobytes(), back.ids) == (8, ticks.tobytes(), ())
+    with pytest.raises(BadFrame, match="are not 1001 ticks"):
+        decode_ticks(body, 8, 1_001)
+
+
+def test_text_ids_travel_behind_their_ticks() -> None:
+    ticks, ids = trades(RECORDED)[:300], tuple(f"é{n:03}-'\n\"" for n in range(300))
+    body = encode_ticks(TickRows(8, ticks, ids))
+    back = decode_ticks(body, 8, 300)
+    assert (back.ticks.tobytes(), back.ids) == (ticks.tobytes(), ids)
+    for wrong in (body[:-1], body + b"x", ticks.tobytes() + b"\x90", ticks.tobytes() + b"\x91\xa1x"):
+        with pytest.raises(BadFrame):
+            decode_ticks(wrong, 8, 300)
+    with pytest.raises(BadFrame):
+        decode_ticks(body, 8, 299)
+
+
+def test_the_longest_ids_fit_a_frame() -> None:
+    ticks = np.zeros(PAGE_TICKS, TICK)
+    assert len(encode_ticks(TickRows(1, ticks, ("\U0001f600" * 128,) * PAGE_TICKS))) < MAX_FRAME_BYTES * 0.9
 
 
 def test_the_bars_of_one_timeframe_are_picked_in_order() -> None:
