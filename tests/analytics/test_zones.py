@@ -223,8 +223,9 @@ def test_a_bar_that_enters_and_closes_beyond_is_no_test() -> None:
     ],
 )
 def test_thresholds_are_inclusive_and_departures_are_not(shape: Prices, *, is_zone: bool) -> None:
-    bars = [candle(k, x) for k, x in enumerate([QUIET] * 16 + [shape])]
-    assert bool(fold(bars)[16]) == is_zone
+    for last in (shape, flipped(shape)):
+        bars = [candle(k, x) for k, x in enumerate([QUIET] * 16 + [last])]
+        assert bool(fold(bars)[16]) == is_zone
 
 
 def test_only_the_last_six_bars_of_a_run_are_its_base() -> None:
@@ -245,6 +246,15 @@ def test_a_body_of_half_a_range_of_decimals_is_quiet() -> None:
     assert [change.event for change in fold(bars)[-1]] == ["ZONE_CREATED"]
 
 
+def test_a_range_of_one_atr_of_decimals_is_quiet() -> None:
+    shapes: list[Prices] = [(1.13, 1.14, 1.12, 1.13)] * 15 + [(1.14, 1.15, 1.13, 1.14)]
+    assert 1.15 - 1.13 > 1.14 - 1.12  # by its last bit
+    bars = [candle(k, x) for k, x in enumerate([*shapes, (1.14, 1.21, 1.14, 1.21)])]
+    (change,) = fold(bars)[-1]
+    assert change.row.price_low == 1.12
+    assert change.row.price_high == 1.14
+
+
 @pytest.mark.parametrize("volume", [0.0, 1e-8, 1e12, 5e-324, 1e300])
 def test_extreme_volumes_leave_strengths_between_0_and_1(volume: float) -> None:
     for before, at in ((volume, 1.0), (1.0, volume), (volume, volume)):
@@ -256,9 +266,15 @@ def test_extreme_volumes_leave_strengths_between_0_and_1(volume: float) -> None:
 def test_where_nothing_moves_there_is_no_zone() -> None:
     still = [candle(k, (5, 5, 5, 5), 0.0) for k in range(40)]
     assert all_of([]) == all_of(still[:1]) == all_of(still) == []
-    assert all_of([*still, candle(40, (5, 9, 5, 9))]) == []  # the ATR before it is 0
+    assert all_of([*still, candle(40, (5, 9, 4, 9))]) == []  # the ATR before it is 0
     moved = [*still, candle(40, (5, 6, 5, 6)), *(candle(k, (6, 6, 6, 6), 0.0) for k in range(41, 60))]
     assert [x.event for x in all_of([*moved, candle(60, (6, 9, 6, 9))])] == []  # a base of no height
+
+
+def test_a_bar_of_one_price_is_quiet_whatever_the_atr() -> None:
+    still = [candle(k, (5, 5, 5, 5), 0.0) for k in range(40)]
+    (change,) = all_of([*still, candle(40, (6, 6, 6, 6)), candle(41, (6, 9, 6, 9))])
+    assert (change.row.price_low, change.row.price_high) == (5, 6)
 
 
 def test_fifty_zones_stay_small_in_a_journals_head() -> None:
