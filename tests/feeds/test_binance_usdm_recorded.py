@@ -142,6 +142,15 @@ VALUES = st.recursive(
 )
 
 
+def test_damaged_recorded_frames_have_one_sound_fate_each(recorded: tuple[list[bytes], list[int]]) -> None:
+    rng = random.Random(20210722)
+    own = [(frame, t) for frame, t in zip(*recorded, strict=True) if b"@depth" not in frame]
+    for _ in range(20_000):
+        frame, t = rng.choice(own)
+        bad = damaged(frame, rng)
+        assert_sound(VENUE.parse([bad], [t], SYMBOLS[0]), bad, t)
+
+
 def test_no_depth_of_nesting_is_too_much() -> None:
     for depth in range(900, 1_100):
         deep = b"[" * depth + b"]" * depth
