@@ -13,16 +13,16 @@ from feeds.frames import cut
 from market.errors import BadFrame
 from market.times import NS_PER_S
 
-_FORM = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z", re.ASCII)
+_FORM = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00")
 
 
 def to_ns(text: str) -> int:
-    """Read a time in UTC, marked by `Z`; digits after the ninth are cut. Raises BadFrame."""
+    """Read a time in UTC, marked by `Z`, with up to nine digits of the second. Raises BadFrame."""
     found = _FORM.fullmatch(text)
     if found is None:
         raise BadFrame(f"time {cut(text)}", b"")
-    return _second(found[1]) * NS_PER_S + int((found[2] or "")[:9].ljust(9, "0"))
+    return _second(found[1]) * NS_PER_S + int((found[2] or "").ljust(9, "0"))
 
 
 @lru_cache(maxsize=1_024)  # trades come many to the second
