@@ -135,7 +135,7 @@ def decoded(raw: bytes) -> dict[str, Any]:
 
 
 def converted(body: object, kind: type[_T], what: str) -> _T:
-    """Read what was decoded without a schema as `kind`, numbers in text too; raises BadFrame with the field."""
+    """Read what was decoded without a schema as `kind`, numbers in text too; raises BadFrame."""
     try:
         return msgspec.convert(body, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -161,4 +161,7 @@ def field(body: dict[str, Any], key: str, name: str, kind: Any) -> Any:
 
 
 def cut(value: object) -> str:
-    return str(value)[:40]
+    try:
+        return str(value)[:40]
+    except RecursionError:  # decoding nests a little deeper than writing does
+        return f"deeply nested {type(value).__name__}"
