@@ -135,11 +135,11 @@ class Reader:
 
 def _reply(body: dict[str, Any]) -> Notice:
     """Read the answer to a request; that to a ping says `ping` where it comes from spot and linear."""
-    op, text, answered = body.get("op"), str(body.get("ret_msg", ""))[:200], body.get("req_id")
+    op, text, answered = body.get("op"), body.get("ret_msg", ""), body.get("req_id")
     request = answered if isinstance(answered, str) and answered else None
     if body.get("success") is False:
-        return Notice("refused", text, request)
-    if op in ("ping", "pong") or text == "pong":
+        return Notice("refused", text[:200] if isinstance(text, str) else cut(text), request)
+    if op in ("ping", "pong"):
         return Notice("alive")
     if op == "subscribe" and body.get("success") is True:
         return Notice("subscribed", id=request)

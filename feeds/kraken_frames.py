@@ -41,7 +41,7 @@ class _Top(Struct, gc=False):
     bid_qty: _Level = None
     ask: _Level = None
     ask_qty: _Level = None
-    timestamp: str = ""  # of late only
+    timestamp: str | None = None  # the documents have it since 2026
 
 
 class _Ticker(Struct, gc=False):
@@ -118,7 +118,8 @@ def _reply(body: dict[str, Any]) -> Iterable[Item]:
     method, answered = body.get("method"), body.get("req_id")
     request = answered if isinstance(answered, int) else None
     if body.get("success") is False or "error" in body:
-        return [Notice("refused", str(body.get("error", ""))[:200], request)]
+        text = body.get("error", "")
+        return [Notice("refused", text[:200] if isinstance(text, str) else cut(text), request)]
     if method == "pong":
         return [Notice("alive"), *_sent(body)]
     if method == "subscribe" and body.get("success") is True:
@@ -128,8 +129,9 @@ def _reply(body: dict[str, Any]) -> Iterable[Item]:
 
 def _sent(body: dict[str, Any]) -> Iterable[Seen]:
     """Read when an answer left the venue, where it says so."""
+    text = body.get("time_out")
     try:
-        return [Seen(to_ns(str(body.get("time_out", ""))))]
+        return [Seen(to_ns(text))] if isinstance(text, str) else []
     except BadFrame:  # the answer counts, with or without its time
         return []
 

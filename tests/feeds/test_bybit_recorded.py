@@ -260,3 +260,10 @@ def test_batches_equal_frames_one_by_one(rng: random.Random) -> None:
     assert whole.quote == next((x.quote for x in reversed(singles) if x.quote), None)
     assert whole.venue_time_ns == max(x.venue_time_ns for x in singles)
     assert sum(n.count for n in whole.notices) == sum(n.count for x in singles for n in x.notices)
+
+
+def test_nesting_of_any_depth_has_one_fate() -> None:
+    for head in (b'{"topic":', b'{"op":', b'{"success":false,"ret_msg":', b'{"req_id":'):
+        for depth in range(900, 1_100):
+            raw = head + b"[" * depth + b"]" * depth + b"}"
+            assert_sound(parse([(raw, AT_NS)], "BTCUSDT"), raw, AT_NS)
