@@ -24,6 +24,7 @@ from market.inputs import (
     GapClosed,
     GapOpened,
     Input,
+    Instrument,
     Quote,
     Rejected,
     TickBatch,
@@ -59,6 +60,7 @@ class PairCore:
             Rejected: self._rejected,
             FeedStale: self._stale,
             FeedRecovered: self._recovered,
+            Instrument: self._instrument,
         }
 
     @property
@@ -313,6 +315,9 @@ class PairCore:
     def _rejected(self, rejected: Rejected) -> None:
         row = RejectedRow(rejected.received_ns, rejected.reason, rejected.raw)
         self._out.rows.insert("rejected", row)
+
+    def _instrument(self, instrument: Instrument) -> None:
+        self._state.ledger.tick_size = instrument.tick_size
 
     def _stale(self, stale: FeedStale) -> None:
         self._state.ledger.stale = True

@@ -18,14 +18,20 @@ from actors.outlets import Outlets
 from actors.page_source import outlet
 from actors.recovery import PairFiles, open_pair
 from actors.report import report
-from actors.spec import LiveSource, PairSpec
+from actors.spec import PairSpec, ReplaySource
+from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
-from feeds.live import LiveFeed
+from feeds.live import Address, LiveFeed
+from feeds.overlap import Overlap
 from feeds.replay import ReplayFeed
-from feeds.splicer import Splicer
+from feeds.splice import Splice
+from feeds.splicer import Courtesy, Splicer
+from feeds.venue import Venue
+from feeds.venues import VENUES
 from market.backoff import delays
 from market.errors import Fatal, MarketdError, Retryable
 from market.events import Event
+from market.times import NS_PER_S
 from storage.proof import Claim, prove
 from storage.reads import export
 
@@ -78,8 +84,10 @@ class PairService:
 
     async def prove(self) -> list[Claim]:
         """Prove the record as it stands now."""
-        timeframes_s = self.spec.engine.timeframes_s
-        return await self._working().ask(lambda cursor, opened: prove(cursor, opened, timeframes_s))
+        spec = self.spec
+        return await self._working().ask(
+            lambda cursor, opened: prove(cursor, opened, spec.engine.timeframes_s, contiguous=spec.contiguous)
+        )
 
     async def sweep(self) -> dict[str, Any]:
         """Move old rows into the archive; say how much that was, and whether there is more."""
@@ -103,7 +111,10 @@ class PairService:
 
     async def _once(self) -> None:
         """Recover, and work until stopped or failed."""
-        files = await asyncio.to_thread(open_pair, self.spec.folder, self.spec.pair, self.spec.engine)
+        spec = self.spec
+        files = await asyncio.to_thread(
+            open_pair, spec.folder, spec.pair, spec.engine, contiguous=spec.contiguous
+        )
         writer = HotWriter(files.hot, self.spec.folder / "trading.duckdb.wal")
         try:
             pages = [outlet(self.spec, sink, files.hot, writer) for sink in self.spec.sinks]
@@ -124,13 +135,14 @@ class PairService:
 
     def _feed(self, files: PairFiles) -> Feed:
         ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine
-        if not isinstance(source, LiveSource):
+        if isinstance(source, ReplaySource):
             return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns)
-        gaps = [(gap.first_id, gap.last_id, gap.next_id) for gap in ledger.gaps]
-        splicer = Splicer(ledger.next_id, gaps, ledger.last_ts_ns)
+        pair = self.spec.pair
+        venue = VENUES[pair.exchange, pair.market]
         rules = IntakeRules(engine.stale_after_s, engine.close_grace_ms, engine.quotes_interval_ms)
-        intake = Intake(self.spec.pair.symbol, splicer, rules, stale=ledger.stale)
-        return LiveFeed(source.ws_url, source.rest_url, self.spec.pair.symbol, intake)
+        splicer = _splicer(ledger, venue, source.back_s)
+        intake = Intake(venue, pair.symbol, splicer, rules, stale=ledger.stale)
+        return LiveFeed(venue, Address(source.ws_url, source.rest_url, source.shared), pair.symbol, intake)
 
     def _lane(self, files: PairFiles, writer: HotWriter) -> LaneClient | None:
         if self.spec.signal_lane is None:
@@ -183,3 +195,13 @@ class PairActor:
     async def stop(self) -> int:
         """Drain; return how many ticks the record holds."""
         return await self._service.stop()
+
+
+def _splicer(ledger: Ledger, venue: Venue, back_s: int) -> Splice:
+    """Go on with a record where it stands."""
+    if venue.rules.contiguous:
+        gaps = [(gap.first_id, gap.last_id, gap.next_id, gap.from_ns) for gap in ledger.gaps]
+        page = venue.rules.page_limit if venue.rules.pages_by_id else 0
+        return Splicer(ledger.next_id, gaps, ledger.last_ts_ns, Courtesy(back_s * NS_PER_S, page))
+    unproven = min(((gap.first_id, gap.from_ns) for gap in ledger.gaps), default=None)
+    return Overlap(ledger.next_seq, ledger.recent_ids, ledger.last_ts_ns, unproven)

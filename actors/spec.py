@@ -27,10 +27,16 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class LiveSource:
-    """A venue's public sockets and REST, e.g. wss://data-stream.binance.vision."""
+    """A venue's public sockets and REST, e.g. wss://data-stream.binance.vision.
+
+    `shared` is the folder where all pairs of this machine share the venue's limits. A new record begins
+    `back_s` before its first subscription, if the venue gives so much.
+    """
 
     ws_url: str
     rest_url: str
+    shared: Path | None = None
+    back_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +67,5 @@ class PairSpec:
     signal_lane: Path | None = None  # the SignalSupervisor's socket; None: Redis is off
     sinks: tuple[SinkSpec, ...] = ()
     hot_s: Mapping[str, int] = field(default_factory=dict)  # by table: how long its rows stay in the file
+    contiguous: bool = True  # the venue's trade ids rise by one
+    tick_size: float = 0.0  # 0: the venue's own

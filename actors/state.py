@@ -56,6 +56,7 @@ class Ledger(msgspec.Struct):
     bid: float = 0.0
     ask: float = 0.0
     stale: bool = False
+    tick_size: float = 0.0  # 0: not known yet
     gaps: list[Gap] = []
     gaps_unfillable: int = 0
     revisions: dict[str, int] = {}  # of restated bars, by "table:time", at most MAX_REVISIONS

@@ -20,6 +20,8 @@ from actors.spec import EngineSpec, LiveSource, PairSpec
 from benchmarks.recording import Frames
 from benchmarks.stopwatch import Stopwatch
 from feeds import binance_frames
+from feeds.binance_spot import VENUE
+from feeds.inbox import Arrivals
 from feeds.intake import Intake, IntakeRules
 from feeds.splicer import Splicer
 from market.inputs import Input
@@ -71,7 +73,7 @@ class RecordedFeed:
         self.batches += 1
         if self._flush_every and self.batches % self._flush_every == 0:
             self._writer.start()
-        out = self._intake.frames(frames, received_ns, received_ns[-1])
+        out = self._intake.frames(0, Arrivals(frames, received_ns, [1] * len(frames)), received_ns[-1])
         return out + self._intake.tick(received_ns[-1], next_close_ns)
 
     def drain(self, now_ns: int) -> list[Input]:  # noqa: ARG002 - the seam's shape
@@ -114,7 +116,8 @@ def run(frames: Frames, size: int, flush_every: int = 0) -> Run:
 
 async def _run(spec: PairSpec, files: PairFiles, frames: Frames, size: int, flush_every: int) -> Run:
     rules = IntakeRules(spec.engine.stale_after_s, spec.engine.close_grace_ms, spec.engine.quotes_interval_ms)
-    intake = Intake(spec.pair.symbol, Splicer(frames.first_id), rules)
+    intake = Intake(VENUE, spec.pair.symbol, Splicer(frames.first_id), rules)
+    intake.lines[0].opened(frames.received_ns[0])
     writer = HotWriter(files.hot, spec.folder / "trading.duckdb.wal")
     feed = RecordedFeed(intake, writer, frames, size, flush_every)
     feed.engine = Engine(spec, files, writer, feed, Outlets(Nobody()))

@@ -10,8 +10,8 @@ from statistics import median
 from benchmarks import rig
 from benchmarks.figures import Figure
 from benchmarks.rig import Daemon, Plan
-from feeds import binance_spot as venue
 from feeds import rest
+from feeds.binance_spot import VENUE
 from market.errors import MarketdError
 
 PLAN = Plan(3, 300.0)
@@ -52,8 +52,9 @@ def _kill_s(daemon: Daemon) -> float:
 
 def _complete(daemon: Daemon, pair: str) -> bool:
     """Tell whether the record holds every id up to the venue's newest."""
-    url = daemon.urls["rest_url"] + venue.latest_request(pair.rpartition(":")[2])
-    newest = int(venue.parse_trades(rest.get_now(url), time.time_ns())["trade_id"][-1])
+    symbol = pair.rpartition(":")[2]
+    url = daemon.urls["rest_url"] + VENUE.latest(symbol).path
+    newest = int(VENUE.parse_trades(rest.get_now(url), time.time_ns(), symbol).ticks["trade_id"][-1])
     try:
         (count,), (first,), (last,) = daemon.query(pair, _IDS)
     except MarketdError:  # it is not back yet

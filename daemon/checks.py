@@ -12,14 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.parse import urlsplit
 
-import msgspec
-
-from actors.spec import LiveSource
 from daemon import lock
 from daemon.ray_head import reach, temp_dir
 from daemon.settings import EMBEDDED, EmbeddingsSettings, QuestDBSettings, RedisSettings, Settings
-from feeds import binance_spot, rest
+from feeds import rest
+from feeds.venues import VENUES
 from market.errors import BadFrame, MarketdError, Retryable, Unreachable, UsageError
+from market.pairs import Pair
 from storage.bus import Bus
 from storage.embedded_redis import EmbeddedRedis
 from storage.minilm import require_libraries
@@ -28,7 +27,7 @@ from storage.questdb_sql import Sql
 from storage.questdb_url import parse
 
 LOW_SPACE_BYTES = 5 << 30
-MAX_SKEW_MS = 1_000
+MAX_SKEW_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,6 @@ class Finding:
     ok: bool
     fatal: bool
     text: str
-
-
-class _VenueTime(msgspec.Struct):
-    serverTime: int  # noqa: N815  the venue's name
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -90,39 +85,32 @@ def _data_dir(folder: Path) -> Iterable[Finding]:
 
 
 def _venues(settings: Settings) -> Iterable[Finding]:
-    for venue, addresses in settings.exchanges.items():
-        symbols = [one.pair.symbol for one in settings.pairs if (one.pair.exchange, one.pair.market) == venue]
-        if symbols:
-            yield from _venue(" ".join(venue), addresses, symbols)
-
-
-def _venue(name: str, addresses: LiveSource, symbols: list[str]) -> Iterable[Finding]:
-    try:
-        skew_ms = _skew_ms(f"{addresses.rest_url}/api/v3/time")
-    except (Retryable, msgspec.MsgspecError) as error:
-        yield _bad(f"{name}: {addresses.rest_url}: {error}")
-        return
-    found = _odd if skew_ms > MAX_SKEW_MS else _good
-    yield found(f"{name}: {addresses.rest_url} answers; this host's clock is {skew_ms} ms off")
     with ThreadPoolExecutor(8) as pool:
-        yield from pool.map(lambda symbol: _symbol(name, addresses.rest_url, symbol), symbols)
+        yield from pool.map(lambda one: _symbol(settings, one.pair), settings.pairs)
 
 
-def _skew_ms(url: str) -> int:
-    """Say how far the venue's clock is outside of the time its answer took."""
-    before_ms = time.time_ns() // 1_000_000
-    venue_ms = msgspec.json.decode(rest.get_now(url), type=_VenueTime).serverTime
-    return max(before_ms - venue_ms, venue_ms - time.time_ns() // 1_000_000, 0)
-
-
-def _symbol(name: str, rest_url: str, symbol: str) -> Finding:
+def _symbol(settings: Settings, pair: Pair) -> Finding:
+    """Ask the venue what the symbol is, and what time it has there (in whole seconds)."""
+    venue, rest_url = (
+        VENUES[pair.exchange, pair.market],
+        settings.exchanges[pair.exchange, pair.market].rest_url,
+    )
+    name, url = f"{pair.exchange} {pair.market}: {pair.symbol}", rest_url + venue.listing(pair.symbol).path
     try:
-        status = binance_spot.parse_symbol(
-            rest.get_now(rest_url + binance_spot.symbol_request(symbol))
-        ).status
+        before_s, answer = time.time(), rest.answer_now(url, too_many=venue.rules.too_many)
+        listing = venue.parse_listing(answer.body, pair.symbol)
     except (Retryable, BadFrame) as error:
-        return _bad(f"{name}: {symbol}: {error}")
-    return (_good if status == "TRADING" else _odd)(f"{name}: {symbol}: {status}")
+        return _bad(f"{name}: {rest_url}: {error}")
+    skew_s = _skew_s(before_s, answer.server_s)
+    told = f"{name}: {listing.status}"
+    if skew_s > MAX_SKEW_S:
+        return _odd(f"{told}; this host's clock is {skew_s:.0f} s off the venue's")
+    return (_good if listing.trading else _odd)(told)
+
+
+def _skew_s(before_s: float, server_s: int | None) -> float:
+    """Say how far the venue's clock is outside of the time its answer took."""
+    return 0.0 if server_s is None else max(before_s - server_s - 1, server_s - time.time(), 0.0)
 
 
 def _redis(settings: RedisSettings) -> Iterable[Finding]:

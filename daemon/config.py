@@ -166,15 +166,20 @@ def _no_doubles(document: Document, pairs: list[PairSettings]) -> None:
 
 
 def _exchanges(document: Document, value: object) -> dict[tuple[str, str], LiveSource]:
+    """Read [exchanges.NAME], which is for all its markets, and [exchanges.NAME.MARKET], which goes before."""
     tables = document.table("exchanges", value)
     document.known("exchanges", tables, tuple(sorted({exchange for exchange, _ in VENUES})), {})
     found = {}
     for (exchange, market), usual in VENUES.items():
         key = f"exchanges.{exchange}"
-        mine = document.section(key, tables.get(exchange, {}), _Addresses) or _Addresses()
+        table = document.table(key, tables.get(exchange, {}))
+        markets = {m for e, m in VENUES if e == exchange}
+        everywhere = {name: part for name, part in table.items() if name not in markets}
+        mine = document.section(key, everywhere, _Addresses) or _Addresses()
+        here = document.section(f"{key}.{market}", table.get(market, {}), _Addresses) or _Addresses()
         found[exchange, market] = LiveSource(
-            ws_url=_address(document, f"{key}.ws_url", mine.ws_url, usual.ws_url),
-            rest_url=_address(document, f"{key}.rest_url", mine.rest_url, usual.rest_url),
+            ws_url=_address(document, f"{key}.ws_url", here.ws_url or mine.ws_url, usual.ws_url),
+            rest_url=_address(document, f"{key}.rest_url", here.rest_url or mine.rest_url, usual.rest_url),
         )
     return found
 

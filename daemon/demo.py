@@ -99,14 +99,14 @@ def _exchange(symbols: list[str], rate: float) -> Iterator[dict[str, str]]:
 
 
 def _settings(base: Settings, folder: Path, symbols: list[str], urls: dict[str, str]) -> Settings:
-    venue = replace(VENUES["binance", "spot"], **urls)
+    venue = replace(VENUES["binance", "spot"], ws_url=urls["ws_url"], rest_url=urls["rest_url"])
     pairs = [Pair("binance", "spot", symbol) for symbol in symbols]
     return replace(
         base,
         data_dir=folder,
         pairs=tuple(PairSettings(pair=pair, alias=pair.key) for pair in pairs),
         exchanges={("binance", "spot"): venue},
-        engine=EngineSettings(timeframes=TIMEFRAMES),
+        engine=EngineSettings(timeframes=TIMEFRAMES, backfill_s=0),
         log=LogSettings(level="error"),
     )
 

@@ -60,7 +60,7 @@ class Document:
 
     def raise_problems(self) -> None:
         if self.problems:
-            raise UsageError("; ".join(self.problems))
+            raise UsageError("; ".join(dict.fromkeys(self.problems)))
 
     def known(self, key: str, table: Table, names: tuple[str, ...], absent: Mapping[str, str]) -> None:
         """Refuse every name of a table but `names`; `absent` gives some a reason of their own."""

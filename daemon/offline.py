@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 from actors.recovery import open_pair
 from daemon import logs
 from daemon.lock import FolderLock
-from daemon.settings import Settings
+from daemon.settings import Settings, is_contiguous
 from market.errors import UsageError
 from market.pairs import Pair
 from market.rows import Row
@@ -28,7 +28,8 @@ def query(settings: Settings, pair: Pair, sql: str, fmt: str, out: Path) -> None
 def verify(settings: Settings, pair: Pair) -> list[Claim]:
     """Prove the pair's record."""
     with _opened(settings, pair) as (cursor, opened):
-        return prove(cursor, opened, settings.engine.spec().timeframes_s)
+        timeframes_s = settings.engine.spec().timeframes_s
+        return prove(cursor, opened, timeframes_s, contiguous=is_contiguous(pair))
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def _opened(settings: Settings, pair: Pair) -> Iterator[tuple[DuckDBPyConnection
     if not folder.is_dir():
         raise UsageError(f"{settings.data_dir}: holds no record of {pair}")
     with FolderLock(settings.data_dir):
-        files = open_pair(folder, pair, settings.engine.spec())
+        files = open_pair(folder, pair, settings.engine.spec(), contiguous=is_contiguous(pair))
         try:
             with closing(begin(files.hot.connection)) as cursor:
                 yield cursor, files.core.open_rows()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -14,15 +14,31 @@ from actors.spec import EngineSpec, LiveSource, PairSpec, SinkSpec
 from market.pairs import Pair
 from market.streams import CANDLES, TICKS
 
+_BINANCE_REST = "https://api.binance.com"  # data-api.binance.vision does not serve historicalTrades
+_BYBIT = LiveSource("wss://stream.bybit.com", "https://api.bybit.com")
+_OKX = LiveSource("wss://ws.okx.com:8443", "https://openapi.okx.com")
+
 VENUES: Mapping[tuple[str, str], LiveSource] = MappingProxyType(
     {
-        ("binance", "spot"): LiveSource(
-            ws_url="wss://data-stream.binance.vision",
-            rest_url="https://api.binance.com",  # data-api.binance.vision does not serve historicalTrades
+        ("binance", "spot"): LiveSource("wss://data-stream.binance.vision", _BINANCE_REST),
+        ("binance", "futures"): LiveSource("wss://fstream.binance.com", "https://fapi.binance.com"),
+        ("bybit", "spot"): _BYBIT,
+        ("bybit", "futures"): _BYBIT,
+        ("coinbase", "spot"): LiveSource(
+            "wss://ws-feed.exchange.coinbase.com", "https://api.exchange.coinbase.com"
         ),
+        ("coinbase_advanced", "spot"): LiveSource(
+            "wss://advanced-trade-ws.coinbase.com", "https://api.coinbase.com"
+        ),
+        ("kraken", "spot"): LiveSource("wss://ws.kraken.com", "https://api.kraken.com"),
+        ("okx", "spot"): _OKX,
+        ("okx", "futures"): _OKX,
     },
 )
 """The venues that are spoken, and where they answer when the configuration does not say."""
+
+NUMBERLESS = frozenset({("bybit", "spot"), ("bybit", "futures")})
+"""The venues whose trade ids do not rise by one."""
 
 EMBEDDED = "embedded"
 
@@ -49,6 +65,7 @@ class EngineSettings:
     stale_after_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
     close_grace_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
     quotes_interval_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
+    backfill_s: Annotated[int, Meta(ge=0, le=86_400)] = 900  # before the first subscription of a new record
     timeframes: tuple[str, ...] = ("1m", "5m", "15m")
 
     def spec(self) -> EngineSpec:
@@ -199,14 +216,25 @@ class Settings:
                 pair=one.pair,
                 alias=one.alias,
                 folder=self.data_dir / one.pair.path,
-                source=self.exchanges[one.pair.exchange, one.pair.market],
+                source=self._source(one.pair),
                 engine=engine,
                 signal_lane=lane,
                 sinks=self.sinks,
                 hot_s=self.retention.hot_s(engine.timeframes_s) if self.retention.enabled else {},
+                contiguous=is_contiguous(one.pair),
+                tick_size=one.tick_size,
             )
             for one in self.pairs
         )
+
+    def _source(self, pair: Pair) -> LiveSource:
+        source = self.exchanges[pair.exchange, pair.market]
+        return replace(source, shared=self.run_dir / "limits", back_s=self.engine.backfill_s)
+
+
+def is_contiguous(pair: Pair) -> bool:
+    """Tell whether the venue's trade ids rise by one."""
+    return (pair.exchange, pair.market) not in NUMBERLESS
 
 
 def timeframe_s(text: str) -> int:

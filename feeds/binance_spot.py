@@ -6,98 +6,92 @@ Source: github.com/binance/binance-spot-api-docs, web-socket-streams.md and rest
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from feeds.binance_frames import (
+from feeds import binance_frames
+from feeds.frames import (
     BAD_JSON,
     MAX_AHEAD_NS,
     RAW_LIMIT,
     YEAR_2009_NS,
-    Notice,
-    Parsed,
     Positive,
     TradeId,
+    answer,
     cut,
-    parse,
-    refusal,
 )
+from feeds.venue import Ask, Line, Listing, Parsed, Rules, Trades
 from market.errors import BadFrame
-from market.ticks import TICK, Ticks
+from market.ticks import TICK
 from market.times import NS_PER_MS
 
-__all__ = ["Notice", "Parsed", "parse"]
-
-_T = TypeVar("_T")
+PAGE = 1_000
+_UNLISTED = -1121
+RULES = Rules(
+    contiguous=True,
+    pages_by_id=True,
+    page_limit=PAGE,
+    connects=300,
+    connects_per_s=300.0,
+    weight=6_000,
+    weight_per_s=60.0,
+    max_life_s=86_400.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a venue asks of its clients and promises them."""
+class BinanceSpot:
+    """The spot market: one `@trade` is one tick, under its id `t`."""
 
-    ws_url: str
-    rest_url: str
-    ws_path: str
-    ping_every_s: float  # the server's, a websocket ping frame
-    max_life_s: float
-    connects: int  # at most so many
-    connects_per_s: float  # in so many seconds
-    contiguous_ids: bool
-    page_limit: int
-    page_weight: int
-    weight_per_minute: int
+    rules: Rules = RULES
 
+    def lines(self, symbol: str) -> tuple[Line, ...]:
+        streams = [f"{symbol.lower()}@trade", f"{symbol.lower()}@bookTicker"]
+        return (Line("/ws", (json.dumps({"method": "SUBSCRIBE", "params": streams, "id": 1}),)),)
 
-RULES = Rules(
-    ws_url="wss://stream.binance.com:9443",
-    rest_url="https://api.binance.com",  # data-api.binance.vision does not serve historicalTrades
-    ws_path="/ws",
-    ping_every_s=20.0,
-    max_life_s=86_400.0,
-    connects=300,
-    connects_per_s=300.0,
-    contiguous_ids=True,
-    page_limit=1_000,
-    page_weight=25,
-    weight_per_minute=6_000,
-)
+    def parse(self, frames: Sequence[bytes], received_ns: Sequence[int], symbol: str) -> Parsed:
+        return binance_frames.parse(frames, received_ns, symbol)
 
+    def latest(self, symbol: str) -> Ask:
+        return Ask(f"/api/v3/trades?{urlencode({'symbol': symbol, 'limit': PAGE})}", 25)
 
-class Symbol(NamedTuple):
-    status: str  # TRADING, or why not
-    tick_size: float | None  # None: the venue sets no step
+    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the seam's shape
+        query = urlencode({"symbol": symbol, "fromId": from_id, "limit": PAGE})
+        return Ask(f"/api/v3/historicalTrades?{query}", 25)
 
+    def parse_trades(self, body: bytes, received_ns: int, symbol: str) -> Trades:  # noqa: ARG002 - as above
+        rows = sorted(answer(body, list[_Row]), key=lambda x: x.id)
+        if any(x.time * NS_PER_MS > received_ns + MAX_AHEAD_NS for x in rows):
+            raise BadFrame("time in the far future", body[:RAW_LIMIT])
+        ticks = [
+            (x.id, x.time * NS_PER_MS, x.price, x.qty, received_ns, -1 if x.isBuyerMaker else 1) for x in rows
+        ]
+        return Trades(np.array(ticks, TICK))
 
-def streams(symbol: str) -> tuple[str, ...]:
-    """Name the streams that a pair listens to."""
-    return f"{symbol.lower()}@trade", f"{symbol.lower()}@bookTicker"
+    def listing(self, symbol: str) -> Ask:
+        return Ask(f"/api/v3/exchangeInfo?{urlencode({'symbol': symbol})}", 20)
 
+    def parse_listing(self, body: bytes, symbol: str) -> Listing:  # noqa: ARG002 - as above
+        listed = answer(body, _Listings).symbols[0]
+        steps = [x.get("tickSize") for x in listed.filters if x.get("filterType") == "PRICE_FILTER"]
+        return Listing(listed.status, listed.status == "TRADING", _tick_size(steps, body))
 
-def subscribe(symbol: str, request_id: int) -> str:
-    """Write the message that asks for them; the answer is a Notice with this id."""
-    return json.dumps({"method": "SUBSCRIBE", "params": streams(symbol), "id": request_id})
+    def is_unlisted(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - as above
+        try:
+            refused = msgspec.json.decode(body)
+        except BAD_JSON:
+            return False
+        return isinstance(refused, dict) and refused.get("code") == _UNLISTED
 
 
-def trades_request(symbol: str, from_id: int, limit: int = RULES.page_limit) -> str:
-    """Ask for trades from `from_id` on, itself included; read the answer with `parse_trades`."""
-    query = urlencode({"symbol": symbol, "fromId": from_id, "limit": limit})
-    return f"/api/v3/historicalTrades?{query}"
-
-
-def latest_request(symbol: str) -> str:
-    """Ask for the newest trade; read the answer with `parse_trades`."""
-    return f"/api/v3/trades?{urlencode({'symbol': symbol, 'limit': 1})}"
-
-
-def symbol_request(symbol: str) -> str:
-    """Ask what the symbol is; read the answer with `parse_symbol`."""
-    return f"/api/v3/exchangeInfo?{urlencode({'symbol': symbol})}"
+VENUE = BinanceSpot()
 
 
 class _Row(Struct):
@@ -118,39 +112,9 @@ class _Listings(Struct):
     symbols: Annotated[list[_Listing], Meta(min_length=1)]
 
 
-def parse_trades(body: bytes, received_ns: int) -> Ticks:
-    """Read the answer of historicalTrades or trades, times in ms; sorted by id. Raises BadFrame."""
-    rows = sorted(_answer(body, list[_Row]), key=lambda x: x.id)
-    if any(x.time * NS_PER_MS > received_ns + MAX_AHEAD_NS for x in rows):
-        raise BadFrame("time in the far future", body[:RAW_LIMIT])
-    return np.array(
-        [(x.id, x.time * NS_PER_MS, x.price, x.qty, received_ns, -1 if x.isBuyerMaker else 1) for x in rows],
-        TICK,
-    )
-
-
-def parse_symbol(body: bytes) -> Symbol:
-    """Read the answer of exchangeInfo for one symbol. Raises BadFrame."""
-    listing = _answer(body, _Listings).symbols[0]
-    steps: list[Any] = [x.get("tickSize") for x in listing.filters if x.get("filterType") == "PRICE_FILTER"]
+def _tick_size(steps: list[Any], body: bytes) -> float | None:
     try:
         tick_size = float(steps[0]) if steps else 0.0
     except (TypeError, ValueError) as error:
         raise BadFrame(f"tickSize {cut(steps[0])}", body[:RAW_LIMIT]) from error
-    return Symbol(listing.status, tick_size if 0.0 < tick_size < inf else None)
-
-
-def parse_error(body: bytes) -> tuple[int, str]:
-    """Read (code, text) of a refusal; code 0 and the beginning of the body if it is not the venue's own."""
-    try:
-        answer = msgspec.json.decode(body)
-    except BAD_JSON:
-        answer = None
-    return refusal(answer) if isinstance(answer, dict) else (0, body[:200].decode(errors="replace"))
-
-
-def _answer(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind, strict=False)
-    except BAD_JSON as error:
-        raise BadFrame(f"unexpected answer: {error}", body[:RAW_LIMIT]) from error
+    return tick_size if 0.0 < tick_size < inf else None

@@ -1,4 +1,7 @@
-"""Keep one socket to a venue open: connect, subscribe, read, and again after whatever ends it."""
+"""Keep one line to a venue open: connect, subscribe, read, and again after whatever ends it.
+
+Where the venue will end a connection, a successor is opened and granted first, so that nothing is missed.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +11,119 @@ import time
 import structlog
 
 from feeds.inbox import Inbox
-from feeds.intake import Intake
+from feeds.lines import LineState
+from feeds.turns import Turns
+from feeds.venue import Line, Rules
 from feeds.websocket import Socket, open_socket
 from market.backoff import delays
 from market.errors import Retryable
 
 log = structlog.get_logger()
 BACKOFF_S = (0.2, 30.0)
+HANDOVER_S = 30.0  # a successor that is not granted by then is given up, and another is tried
+LINGER_S = 1.0  # what was told before the successor was granted may still be on its way
 
 
 class Connection:
-    """Fill the inbox from the venue's stream until cancelled."""
+    """Fill the inbox from one line until cancelled."""
 
-    def __init__(self, url: str, subscribe: str, intake: Intake, inbox: Inbox) -> None:
+    def __init__(self, ws_url: str, line: Line, rules: Rules, state: LineState, turns: Turns) -> None:
+        self.state = state
         self.attempts = 0
-        self.opened = 0
         self.last_error = ""
-        self._url, self._subscribe = url, subscribe
-        self._intake, self._inbox = intake, inbox
-        self._socket: Socket | None = None
+        self.inbox = Inbox()
+        self._url = ws_url.rstrip("/") + line.path
+        self._line, self._rules, self._turns = line, rules, turns
+        self._sockets: dict[int, Socket] = {}
+        self._due, self._granted = asyncio.Event(), asyncio.Event()
+        self._before = 0  # the newest epoch that is to be succeeded
         self._delays = delays(*BACKOFF_S)
 
     async def run(self) -> None:
-        while True:
-            self.attempts += 1
-            try:
-                await self._once()
-            except Retryable as error:
-                self.last_error = str(error)
-                log.warning("feed_cut", error=self.last_error, attempt=self.attempts)
-            self._intake.lost()
-            if self._intake.healthy_since_open():
+        life = asyncio.create_task(self._live())
+        try:
+            while True:
+                due = asyncio.create_task(self._due.wait())
+                await asyncio.wait({life, due}, return_when=asyncio.FIRST_COMPLETED)
+                due.cancel()
+                if life.done():
+                    life.result()
+                    await asyncio.sleep(next(self._delays))
+                    life = asyncio.create_task(self._live())
+                else:
+                    life = await self._succeeded(life)
+        finally:
+            await _end(life)
+
+    def check(self, now_ns: int, *, deaf: bool = False) -> None:
+        """Give up sockets that are open and useless; have one that will be ended succeeded by another."""
+        for epoch, socket in self._sockets.items():
+            if deaf or self.state.hopeless(epoch, now_ns):
+                log.warning("feed_hopeless", url=self._url, granted=self.state.granted(epoch), deaf=deaf)
+                socket.abort()
+        if self.state.due(now_ns):
+            self._due.set()
+        if any(self.state.granted(epoch) for epoch in self._sockets if epoch > self._before):
+            self._granted.set()
+
+    async def _succeeded(self, life: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Open another socket; when it is granted close the old one. Return the one that goes on."""
+        log.info("feed_handover", url=self._url)
+        self._before = max(self.state.epochs, default=0)
+        self._granted.clear()
+        successor = asyncio.create_task(self._live())
+        granted = asyncio.create_task(self._granted.wait())
+        await asyncio.wait({successor, granted}, timeout=HANDOVER_S, return_when=asyncio.FIRST_COMPLETED)
+        granted.cancel()
+        if self._granted.is_set():
+            await asyncio.sleep(LINGER_S)
+            life, successor = successor, life
+        else:
+            await asyncio.sleep(next(self._delays))  # before the next try; the old one goes on meanwhile
+        await _end(successor)
+        self._due.clear()
+        return life
+
+    async def _live(self) -> None:
+        """Use one socket until it ends."""
+        self.attempts += 1
+        try:
+            await self._turns.connect()
+            async with open_socket(self._url) as socket:
+                await self._use(socket)
+        except Retryable as error:
+            self.last_error = str(error)
+            log.warning("feed_cut", url=self._url, error=self.last_error, attempt=self.attempts)
+
+    async def _use(self, socket: Socket) -> None:
+        epoch = self.state.opened(time.time_ns())
+        self._sockets[epoch] = socket
+        pinging = asyncio.create_task(self._ping(socket))
+        try:
+            for request in self._line.requests:
+                await socket.send(request)
+            await self._read(socket, epoch)
+        finally:
+            pinging.cancel()
+            await asyncio.gather(pinging, return_exceptions=True)
+            del self._sockets[epoch]
+            if self.state.fed(epoch):
                 self._delays = delays(*BACKOFF_S)
-            await asyncio.sleep(next(self._delays))
+            self.state.lost(epoch)
 
-    def check(self, now_ns: int) -> None:
-        """Give up a connection that is open and useless."""
-        if self._socket is not None and self._intake.hopeless(now_ns):
-            log.warning("feed_hopeless", subscribed=self._intake.subscribed)
-            self._socket.abort()
-
-    async def _once(self) -> None:
-        async with open_socket(self._url) as socket:
-            self._socket = socket
-            self.opened += 1
-            self._intake.opened(time.time_ns())
-            try:
-                await socket.send(self._subscribe)
-                await self._read(socket)
-            finally:
-                self._socket = None
-
-    async def _read(self, socket: Socket) -> None:
+    async def _read(self, socket: Socket, epoch: int) -> None:
         while True:
             frame = await socket.receive()
-            self._inbox.put(frame, time.time_ns())
-            await self._inbox.room()
+            self.inbox.put(frame, time.time_ns(), epoch)
+            await self.inbox.room()
+
+    async def _ping(self, socket: Socket) -> None:
+        """Say what the venue wants to hear of a living client; a lost socket shows when it is read."""
+        while self._rules.ping:
+            await asyncio.sleep(self._rules.ping_every_s)
+            await socket.send(self._rules.ping)
+
+
+async def _end(life: asyncio.Task[None]) -> None:
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)

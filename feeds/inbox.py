@@ -1,55 +1,59 @@
-"""Frames between the socket and the engine, bounded by count and bytes."""
+"""Frames between the sockets of a line and the engine, bounded by count and bytes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
 
 MAX_FRAMES = 65_536
 MAX_BYTES = 32 * 1024 * 1024
 
 
+class Arrivals(NamedTuple):
+    """Frames, when each was received, and over which socket of the line."""
+
+    frames: list[bytes]
+    received_ns: list[int]
+    epochs: list[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.frames)
+
+
 class Inbox:
-    """Hold what has arrived; at its bound the reader waits, so that the venue's TCP window fills."""
+    """Hold what has arrived; at its bound the readers wait, so that the venue's TCP window fills."""
 
     def __init__(self) -> None:
-        self._frames: list[bytes] = []
-        self._received_ns: list[int] = []
+        self.wake: Callable[[], None] = _nobody
+        self._held = Arrivals([], [], [])
         self._bytes = 0
-        self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._held.frames)
 
-    def put(self, frame: bytes, received_ns: int) -> None:
-        self._frames.append(frame)
-        self._received_ns.append(received_ns)
+    def put(self, frame: bytes, received_ns: int, epoch: int) -> None:
+        held = self._held
+        held.frames.append(frame)
+        held.received_ns.append(received_ns)
+        held.epochs.append(epoch)
         self._bytes += len(frame)
-        self._some.set()
-        if len(self._frames) >= MAX_FRAMES or self._bytes >= MAX_BYTES:
+        self.wake()
+        if len(held.frames) >= MAX_FRAMES or self._bytes >= MAX_BYTES:
             self._room.clear()
 
     async def room(self) -> None:
         """Wait until more may be put."""
         await self._room.wait()
 
-    def wake(self) -> None:
-        """Let the engine look, although no frame came."""
-        self._some.set()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Return when there is something to look at, or after `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._some.wait()
-        except TimeoutError:
-            return
-
-    def take(self) -> tuple[list[bytes], list[int]]:
-        """Empty it: the frames and when each was received."""
-        taken = self._frames, self._received_ns
-        self._frames, self._received_ns, self._bytes = [], [], 0
-        self._some.clear()
+    def take(self) -> Arrivals:
+        """Empty it."""
+        taken, self._held, self._bytes = self._held, Arrivals([], [], []), 0
         self._room.set()
         return taken
+
+
+def _nobody() -> None:
+    """Wake nobody: who waits says so later."""

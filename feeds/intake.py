@@ -1,16 +1,23 @@
-"""From frames to journal inputs: parse, splice, conflate quotes, judge silence, read the venue clock."""
+"""From frames to journal inputs: parse, splice, conflate quotes, judge silence, read the venue's clock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
-from feeds import binance_frames
-from feeds.splicer import Splicer
-from market.inputs import Clock, FeedRecovered, FeedStale, Input, Quote
-from market.times import NS_PER_MS, NS_PER_S
+from feeds.inbox import Arrivals
+from feeds.lines import LineState
+from feeds.silence import Silence
+from feeds.splice import Splice
+from feeds.venue import Notice, Parsed, Venue
+from market.inputs import Clock, Input, Quote
+from market.ticks import Ticks
+from market.times import NS_PER_MS
 
-ACK_TIMEOUT_NS = 10 * NS_PER_S
+MAX_UNKNOWN = 100  # kinds of messages that are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,89 +48,112 @@ class VenueClock:
 
 
 class Intake:
-    """Own everything between one pair's socket and its journal."""
+    """Own everything between one pair's sockets and its journal."""
 
-    def __init__(self, symbol: str, splicer: Splicer, rules: IntakeRules, *, stale: bool = False) -> None:
+    def __init__(
+        self, venue: Venue, symbol: str, splicer: Splice, rules: IntakeRules, *, stale: bool = False
+    ) -> None:
         self.splicer = splicer
-        self.subscribed = False
+        self.silence = Silence(rules.stale_after_s, stale=stale)
         self.rejected = 0
-        self._symbol, self._rules = symbol, rules
+        self.refused = ""  # what the venue last said no to
+        self.unknown: Counter[str] = Counter()
+        self.contract_size = 1.0
+        self._venue, self._symbol, self._rules = venue, symbol, rules
+        life_s = venue.rules.max_life_s
+        self.lines = [LineState(line.acks, rules.stale_after_s, life_s) for line in venue.lines(symbol)]
         self._clock = VenueClock()
-        self._stale = stale
-        self._open = False
-        self._opened_ns = 0
-        self._data_ns = 0
         self._quote: Quote | None = None
         self._quote_due_ns = 0
 
     @property
     def stale(self) -> bool:
-        return self._stale
+        return self.silence.stale
 
-    def opened(self, now_ns: int) -> None:
-        """Begin a connection: it is not subscribed yet."""
-        self.subscribed, self._open = False, True
-        self._opened_ns = now_ns
+    @property
+    def silent(self) -> str:
+        """Say how it is that nothing comes."""
+        return "connected, but nothing comes" if self.subscribed else "not connected"
 
-    def lost(self) -> None:
-        self.subscribed = self._open = False
+    @property
+    def subscribed(self) -> bool:
+        """Whether trades come."""
+        return self.lines[0].subscribed
 
-    def frames(self, frames: Sequence[bytes], received_ns: Sequence[int], now_ns: int) -> list[Input]:
-        """Take what the socket brought, in order."""
-        parsed = binance_frames.parse(frames, received_ns, self._symbol)
-        self.rejected += len(parsed.rejected)
-        out: list[Input] = list(parsed.rejected)
-        acknowledged = any(notice.subscribed for notice in parsed.notices)
-        if acknowledged:
-            self.subscribed = self._open
-            self.splicer.connected()
-        if len(parsed.ticks) or parsed.quote:
-            out += self._healthy(now_ns)
-        if parsed.venue_time_ns:
-            self._clock.saw(parsed.venue_time_ns, received_ns[-1])
-        if parsed.quote:
-            self._quote = parsed.quote
-        out += self.splicer.live(parsed.ticks, now_ns)
-        if acknowledged:  # again: these ticks may be of the connection before
-            self.splicer.connected()
+    def frames(self, line: int, arrivals: Arrivals, now_ns: int) -> list[Input]:
+        """Take what the sockets of a line brought, in order."""
+        out: list[Input] = []
+        for epoch, part in _by_epoch(arrivals):
+            parsed = self._venue.parse(part.frames, part.received_ns, self._symbol)
+            self.rejected += len(parsed.rejected)
+            out += parsed.rejected
+            if parsed.venue_time_ns:
+                self._clock.saw(parsed.venue_time_ns, part.received_ns[-1])
+            out += self._spliced(parsed, now_ns, granted=self._heard(line, epoch, parsed, now_ns, out))
         return out
 
     def tick(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Let time pass; `next_close_ns` is the end of the earliest open bar."""
         out = self.splicer.tick(now_ns)
-        out += self._silence(now_ns)
+        if self.subscribed and self.silence.checks(now_ns):
+            self.splicer.check()
         if self._quote is not None and now_ns >= self._quote_due_ns:
             out.append(self._quote)
             self._quote, self._quote_due_ns = None, now_ns + self._rules.quotes_interval_ms * NS_PER_MS
         return out + self._close_by_clock(now_ns, next_close_ns)
 
-    def healthy_since_open(self) -> bool:
-        return self._data_ns > self._opened_ns
+    def in_base_units(self, ticks: Ticks) -> Ticks:
+        """Turn contracts into what they stand for."""
+        if self.contract_size != 1.0:
+            ticks["size"] *= self.contract_size
+        return ticks
 
-    def hopeless(self, now_ns: int) -> bool:
-        """Tell whether this connection should be given up: not acknowledged in time, or silent too long."""
-        quiet_ns = now_ns - max(self._opened_ns, self._data_ns)
-        return quiet_ns > (self._rules.stale_after_s * NS_PER_S if self.subscribed else ACK_TIMEOUT_NS)
+    def _heard(self, line: int, epoch: int, parsed: Parsed, now_ns: int, out: list[Input]) -> bool:
+        """Judge what a socket brought; tell whether it has just been granted all that was asked of it."""
+        fed = bool(len(parsed.ticks) or parsed.quote)
+        state = self.lines[line]
+        state.heard(epoch, now_ns, fed=fed)
+        for notice in parsed.notices:
+            self._note(notice, state, epoch)
+        if fed or any(notice.kind == "alive" for notice in parsed.notices):
+            out += self.silence.heard(now_ns)
+        acks = sum(notice.subscribed for notice in parsed.notices)
+        return acks > 0 and state.acknowledged(epoch, acks) and line == 0
 
-    def _healthy(self, now_ns: int) -> list[Input]:
-        self._data_ns = now_ns
-        if not self._stale:
-            return []
-        self._stale = False
-        return [FeedRecovered(now_ns)]
+    def _note(self, notice: Notice, state: LineState, epoch: int) -> None:
+        if notice.kind == "shutdown":
+            state.closing(epoch)
+        elif notice.kind == "refused":
+            self.refused = f"{notice.code}: {notice.text}"
+        elif notice.kind == "unknown" and (notice.text in self.unknown or len(self.unknown) < MAX_UNKNOWN):
+            self.unknown[notice.text] += notice.count
 
-    def _silence(self, now_ns: int) -> list[Input]:
-        self._data_ns = self._data_ns or now_ns  # silence counts from the first look at the clock
-        silent_s = (now_ns - self._data_ns) / NS_PER_S
-        if self._stale or silent_s < self._rules.stale_after_s:
-            return []
-        self._stale = True
-        reason = "connected, but nothing comes" if self.subscribed else "not connected"
-        return [FeedStale(now_ns, round(silent_s, 3), reason)]
+    def _spliced(self, parsed: Parsed, now_ns: int, *, granted: bool) -> list[Input]:
+        if granted:
+            self.splicer.connected()
+        if len(parsed.ticks):
+            self.silence.traded(now_ns)
+        if quote := parsed.quote:
+            size = self.contract_size
+            self._quote = replace(quote, bid_size=quote.bid_size * size, ask_size=quote.ask_size * size)
+        ticks = self.in_base_units(parsed.ticks)
+        out = self.splicer.live(ticks, now_ns, parsed.newest_id, parsed.ids)
+        if granted:  # again: these ticks may be of the connection before
+            self.splicer.connected()
+        return out
 
     def _close_by_clock(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Close the bars of a quiet pair: only while the connection is healthy and nothing is missing."""
-        if next_close_ns is None or self._stale or not self.subscribed or not self.splicer.settled:
+        if next_close_ns is None or self.stale or not self.subscribed or not self.splicer.settled:
             return []
         event_ns = self._clock.at(now_ns) - self._rules.close_grace_ms * NS_PER_MS
         return [Clock(event_ns)] if event_ns >= next_close_ns else []
+
+
+def _by_epoch(arrivals: Arrivals) -> Iterator[tuple[int, Arrivals]]:
+    """Part frames where they came over another socket than the one before."""
+    if arrivals.epochs[0] == arrivals.epochs[-1]:  # but for the seconds of a handover they are all the same
+        yield arrivals.epochs[0], arrivals
+        return
+    for epoch, group in groupby(zip(*arrivals, strict=True), key=itemgetter(2)):
+        yield epoch, Arrivals(*map(list, zip(*group, strict=True)))

@@ -1,27 +1,46 @@
-"""A pair's live feed: one socket, one REST request at a time, one intake between them and the journal."""
+"""A pair's live feed: its sockets, one REST request at a time, one intake between them and the journal."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
-from feeds import binance_spot as venue
 from feeds import rest
 from feeds.connection import Connection
-from feeds.inbox import Inbox
 from feeds.intake import Intake
-from feeds.splicer import Latest, Request
-from market.errors import BadFrame, RateLimited, Retryable
-from market.inputs import Input, Rejected
-from market.ticks import Ticks
+from feeds.splicer import Latest, Page
+from feeds.turns import Turns
+from feeds.venue import Ask, Listing, Trades, Venue
+from market.errors import BadFrame, RateLimited, Retryable, Unlisted
+from market.inputs import Input, Instrument, Rejected
 from market.times import NS_PER_S
 
 log = structlog.get_logger()
-UNLISTED = -1121  # the venue's code for a symbol it does not have
 UNLISTED_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a market of a venue answers, and the folder where its limits are shared; None: with nobody."""
+
+    ws_url: str
+    rest_url: str
+    shared: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Ask what the symbol is; `silence` says that, and how, nothing comes."""
+
+    silence: str = ""
+
+
+Question: TypeAlias = Latest | Page | _Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +54,78 @@ class LiveFeed:
 
     finished = False
 
-    def __init__(self, ws_url: str, rest_url: str, symbol: str, intake: Intake) -> None:
+    def __init__(self, venue: Venue, address: Address, symbol: str, intake: Intake) -> None:
         self.intake = intake
         self.unlisted = False
-        self._symbol, self._rest_url = symbol, rest_url.rstrip("/")
-        self._inbox = Inbox()
-        url = ws_url.rstrip("/") + venue.RULES.ws_path
-        self.connection = Connection(url, venue.subscribe(symbol, 1), intake, self._inbox)
+        self.listing: Listing | None = None
+        self._venue, self._symbol = venue, symbol
+        self._rest_url = address.rest_url.rstrip("/")
+        self._turns = Turns(address.shared, address.ws_url, address.rest_url, venue.rules)
+        lines = zip(venue.lines(symbol), intake.lines, strict=True)
+        self.connections = [
+            Connection(address.ws_url, line, venue.rules, state, self._turns) for line, state in lines
+        ]
+        self._wake, self._listed = asyncio.Event(), asyncio.Event()
+        for one in self.connections:
+            one.inbox.wake = self._wake.set
         self._asking: asyncio.Task[None] | None = None
-        self._answer: tuple[Request, Ticks | _Failure] | None = None
+        self._answer: tuple[Question, Trades | Listing | _Failure] | None = None
+        self._list_after_ns = 0
+        self._told: set[str] = set()  # unknown kinds of messages, at most MAX_UNKNOWN
 
     async def run(self) -> None:
-        """Keep the connection until cancelled."""
+        """Keep the connections until cancelled."""
+        tasks = [asyncio.create_task(self._connect(one)) for one in self.connections]
         try:
-            await self.connection.run()
+            await asyncio.gather(*tasks)
         finally:
-            if self._asking is not None:
-                self._asking.cancel()
+            for task in [*tasks, *([self._asking] if self._asking else [])]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connect(self, connection: Connection) -> None:
+        """Where sizes are contracts, no trade can be read before their size is known."""
+        if self._venue.rules.contracts:
+            await self._listed.wait()
+        await connection.run()
 
     async def wait(self, timeout_s: float) -> None:
-        await self._inbox.wait(timeout_s)
+        """Return when there is something to look at, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
 
     def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Return what has come and what the time says; start the next REST request if one is due."""
         if self._asking is not None and self._asking.done():
             self._asking.result()
-        frames, received_ns = self._inbox.take()
-        out = self.intake.frames(frames, received_ns, now_ns) if frames else []
+        out = self._arrived(now_ns)
         out += self._take_answer(now_ns)
         out += self.intake.tick(now_ns, next_close_ns)
-        self.connection.check(now_ns)
-        if request := self.intake.splicer.request(now_ns):
-            self._asking = asyncio.create_task(self._ask(request))
+        for i, connection in enumerate(self.connections):
+            connection.check(now_ns, deaf=i == 0 and self.intake.splicer.deaf)
+        self.intake.splicer.deaf = False
+        self._ask_next(now_ns)
         return out
 
     def drain(self, now_ns: int) -> list[Input]:
         """Return everything that was received; what it waits for stays an open gap."""
-        frames, received_ns = self._inbox.take()
-        out = self.intake.frames(frames, received_ns, now_ns) if frames else []
-        return out + self.intake.splicer.drain(now_ns)
+        return self._arrived(now_ns) + self.intake.splicer.drain(now_ns)
 
     def status(self) -> dict[str, object]:
         """Say what a person asks first: is it connected, is anything missing."""
+        opened = sum(one.state.opened_count for one in self.connections)
         return {
             "state": self._state(),
-            "connects": self.connection.opened,
-            "reconnects": max(0, self.connection.opened - 1),
-            "last_error": self.connection.last_error,
+            "connects": opened,
+            "reconnects": max(0, opened - len(self.connections)),
+            "last_error": next((one.last_error for one in self.connections if one.last_error), ""),
+            "refused": self.intake.refused,
+            "listing": self.listing.status if self.listing else "",
             "rejected": self.intake.rejected,
+            "unknown": dict(self.intake.unknown),
             "duplicates": self.intake.splicer.duplicates,
             "holes": self.intake.splicer.open_holes,
         }
@@ -94,43 +137,106 @@ class LiveFeed:
             return "stale"
         if not self.intake.subscribed:
             return "connecting"
+        if self.intake.silence.halted:
+            return "halted"
         return "streaming" if self.intake.splicer.settled else "catching up"
+
+    def _arrived(self, now_ns: int) -> list[Input]:
+        self._wake.clear()
+        out: list[Input] = []
+        for line, connection in enumerate(self.connections):
+            if arrivals := connection.inbox.take():
+                out += self.intake.frames(line, arrivals, now_ns)
+        for kind in self.intake.unknown.keys() - self._told:
+            self._told.add(kind)
+            log.warning("message_unknown", symbol=self._symbol, kind=kind)
+        return out
+
+    def _ask_next(self, now_ns: int) -> None:
+        if self._asking is not None and not self._asking.done():
+            return
+        question = self._question(now_ns)
+        if question is not None:
+            self._asking = asyncio.create_task(self._ask(question))
+
+    def _question(self, now_ns: int) -> Question | None:
+        if self.intake.silence.wonders(now_ns):
+            return _Listed(self.intake.silent)
+        if self.listing is None and self._venue.rules.contracts and now_ns >= self._list_after_ns:
+            return _Listed()
+        if request := self.intake.splicer.request(now_ns):
+            return request
+        return _Listed() if self.listing is None and now_ns >= self._list_after_ns else None
 
     def _take_answer(self, now_ns: int) -> list[Input]:
         if self._answer is None:
             return []
-        (request, answer), self._answer = self._answer, None
-        if not isinstance(answer, _Failure):
+        (question, answer), self._answer = self._answer, None
+        if isinstance(question, _Listed):
+            return self._take_listing(question, answer, now_ns)
+        if isinstance(answer, Trades):
             self.unlisted = False
-            return self.intake.splicer.answered(request, answer, now_ns)
+            ticks = self.intake.in_base_units(answer.ticks)
+            return self.intake.splicer.answered(question, ticks, now_ns, answer.ids)
+        assert isinstance(answer, _Failure)  # noqa: S101 - a listing answers no other question
         out = self.intake.splicer.failed(now_ns, int(answer.retry_after_s * NS_PER_S))
-        if isinstance(answer.error, BadFrame):
-            out.append(Rejected(now_ns, answer.error.reason, answer.error.raw))
-        if _is_unlisted(answer.error) and not self.unlisted:
-            self.unlisted = True
-            reason = f"the venue does not list {self._symbol}"
-            log.error("symbol_unlisted", symbol=self._symbol)
-            out.append(Rejected(now_ns, reason, str(answer.error).encode()[:1024]))
+        return out + self._failed(answer.error, now_ns)
+
+    def _take_listing(
+        self, question: _Listed, answer: Trades | Listing | _Failure, now_ns: int
+    ) -> list[Input]:
+        out: list[Input] = []
+        if isinstance(answer, Listing):
+            self.unlisted, self.listing = False, answer
+            self.intake.contract_size = answer.contract_size
+            self._listed.set()
+            out += [Instrument(answer.tick_size)] if answer.tick_size else []
+        elif isinstance(answer, _Failure):
+            self._list_after_ns = now_ns + int(max(UNLISTED_RETRY_S, answer.retry_after_s) * NS_PER_S)
+            out += self._failed(answer.error, now_ns)
+        if question.silence:
+            halted = isinstance(answer, Listing) and not answer.trading
+            out += self.intake.silence.judged(now_ns, question.silence, halted=halted)
         return out
 
-    async def _ask(self, request: Request) -> None:
+    def _failed(self, error: Retryable | BadFrame, now_ns: int) -> list[Input]:
+        if isinstance(error, BadFrame):
+            return [Rejected(now_ns, error.reason, error.raw)]
+        if not isinstance(error, Unlisted) or self.unlisted:
+            return []
+        self.unlisted = True
+        reason = f"the venue does not list {self._symbol}"
+        log.error("symbol_unlisted", symbol=self._symbol)
+        return [Rejected(now_ns, reason, str(error).encode()[:1024])]
+
+    async def _ask(self, question: Question) -> None:
         try:
-            self._answer = request, await self._get(request)
+            self._answer = question, await self._get(question)
         except (Retryable, BadFrame) as error:
-            wait_s = error.retry_after_s if isinstance(error, RateLimited) else 0.0
-            if _is_unlisted(error):
-                wait_s = UNLISTED_RETRY_S
-            log.info("backfill_failed", error=str(error), retry_after_s=wait_s)
-            self._answer = request, _Failure(error, wait_s)
-        self._inbox.wake()
+            wait_s = UNLISTED_RETRY_S if isinstance(error, Unlisted) else 0.0
+            if isinstance(error, RateLimited):
+                wait_s = error.retry_after_s
+                self._turns.refused(wait_s)
+            log.info("request_failed", error=str(error), retry_after_s=wait_s)
+            self._answer = question, _Failure(error, wait_s)
+        self._wake.set()
 
-    async def _get(self, request: Request) -> Ticks:
-        if isinstance(request, Latest):
-            path = venue.latest_request(self._symbol)
-        else:
-            path = venue.trades_request(self._symbol, request.from_id)
-        return venue.parse_trades(await rest.get(self._rest_url + path), time.time_ns())
+    async def _get(self, question: Question) -> Trades | Listing:
+        ask = self._asked(question)
+        await self._turns.ask(ask.weight)
+        try:
+            body = await rest.get(self._rest_url + ask.path, self._venue.rules.too_many)
+        except rest.Refused as refused:
+            if self._venue.is_unlisted(refused.status, refused.body):
+                raise Unlisted(str(refused)) from refused
+            raise
+        if isinstance(question, _Listed):
+            return self._venue.parse_listing(body, self._symbol)
+        return self._venue.parse_trades(body, time.time_ns(), self._symbol)
 
-
-def _is_unlisted(error: Exception) -> bool:
-    return isinstance(error, rest.Refused) and venue.parse_error(error.body)[0] == UNLISTED
+    def _asked(self, question: Question) -> Ask:
+        if isinstance(question, _Listed):
+            return self._venue.listing(self._symbol)
+        if isinstance(question, Latest):
+            return self._venue.latest(self._symbol)
+        return self._venue.page(self._symbol, question.from_id, question.from_ns)

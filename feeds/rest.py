@@ -6,14 +6,24 @@ import asyncio
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from email.message import Message
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from feeds.loopback import is_loopback
 from market.errors import RateLimited, Retryable
 
 TIMEOUT_S = 5.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
-DEFAULT_RETRY_AFTER_S = 60.0
+TOO_MANY: Mapping[int, float] = MappingProxyType({418: 60.0, 429: 60.0})
+"""HTTP statuses that mean so, and the wait (s) where the answer names none."""
+
+
+class Answer(NamedTuple):
+    body: bytes
+    server_s: int | None  # the server's clock; None where it does not tell
 
 
 class Refused(Retryable):
@@ -24,24 +34,37 @@ class Refused(Retryable):
         self.status, self.body = status, body
 
 
-async def get(url: str) -> bytes:
-    """Fetch a body; raise RateLimited (429, 418), Refused (other 4xx) or Retryable."""
-    return await asyncio.to_thread(get_now, url)
+async def get(url: str, too_many: Mapping[int, float] = TOO_MANY) -> bytes:
+    """Fetch a body; raise RateLimited (the statuses of `too_many`), Refused (other 4xx) or Retryable."""
+    return await asyncio.to_thread(get_now, url, too_many=too_many)
 
 
-def get_now(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
+def get_now(url: str, timeout_s: float = TIMEOUT_S, too_many: Mapping[int, float] = TOO_MANY) -> bytes:
     """Fetch a body, waiting for it."""
+    return answer_now(url, timeout_s, too_many).body
+
+
+def answer_now(url: str, timeout_s: float = TIMEOUT_S, too_many: Mapping[int, float] = TOO_MANY) -> Answer:
+    """Fetch a body and the server's time, waiting for them."""
     try:
         with _opener(url).open(url, timeout=timeout_s) as reply:
             body: bytes = reply.read(MAX_BODY_BYTES + 1)
+            date = reply.headers.get("Date", "")
     except urllib.error.HTTPError as error:
         with error:
-            raise _translated(error.code, error.headers, error.read(1024)) from error
+            raise _translated(error.code, error.headers, error.read(1024), too_many) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an odd address
         raise Retryable(f"{url}: {getattr(error, 'reason', error)}") from error
     if len(body) > MAX_BODY_BYTES:
         raise Retryable(f"{url}: answer over {MAX_BODY_BYTES} bytes")
-    return body
+    return Answer(body, _epoch_s(date))
+
+
+def _epoch_s(date: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        return None
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
@@ -50,16 +73,16 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*direct)
 
 
-def _translated(status: int, headers: Message, body: bytes) -> Retryable:
-    if status in {418, 429}:
-        return RateLimited(f"HTTP {status}", _retry_after_s(headers))
+def _translated(status: int, headers: Message, body: bytes, too_many: Mapping[int, float]) -> Retryable:
+    if status in too_many:
+        return RateLimited(f"HTTP {status}", _retry_after_s(headers, too_many[status]))
     if 400 <= status < 500:
         return Refused(status, body)
     return Retryable(f"HTTP {status}")
 
 
-def _retry_after_s(headers: Message) -> float:
+def _retry_after_s(headers: Message, usual_s: float) -> float:
     try:
-        return max(0.0, float(headers.get("Retry-After", DEFAULT_RETRY_AFTER_S)))
+        return max(0.0, float(headers.get("Retry-After", usual_s)))
     except ValueError:
-        return DEFAULT_RETRY_AFTER_S
+        return usual_s

@@ -7,12 +7,13 @@ when REST has them (the core then restates).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
+from feeds.holes import Hole, by_id, last_run, run
 from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
 from market.ticks import EMPTY, Ticks
 from market.times import NS_PER_S
@@ -23,75 +24,57 @@ RETRY_NS = NS_PER_S // 4
 RETRY_MAX_NS = 30 * NS_PER_S
 DOUBTS = 3  # answers that skip an id before the venue is believed not to have it
 NOT_LISTED = "the venue does not list them"
+TOLD_NS = 2 * NS_PER_S  # a trade that the venue says there is may still be on its way
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """Ask the venue for its newest trade."""
+    """Ask the venue for its newest trades."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Ask the venue for trades from `from_id` on, as many as it gives at once."""
+    """Ask the venue for trades from `from_id` on, as many as it gives at once; `from_ns` is not after it."""
 
     from_id: int
+    from_ns: int = field(default=0, compare=False)  # a hint, for venues that are asked by time
 
 
 Request: TypeAlias = Latest | Page
 
 
-@dataclass(slots=True)
-class Hole:
-    """Ids from `next_id` to `last_id` are still missing of a gap that began at `first_id`.
+@dataclass(frozen=True, slots=True)
+class Courtesy:
+    """How far before its first subscription a record begins: what lacks there is no gap.
 
-    `held` are ticks of a hole that was left open, by id: those before `next_id` wait to be handed in, at most
-    WAIT_TICKS and a page; those after it came from the socket.
+    `page` is what the venue gives at once from any id on, 0 where it cannot be asked so.
     """
 
-    first_id: int
-    last_id: int
-    next_id: int
-    missing: int = 0  # ids that the venue says it does not have
-    doubts: int = 0
-    held: Ticks = field(default_factory=EMPTY.copy)
-
-    def hold(self, ticks: Ticks) -> int:
-        """Keep those of `ticks` that are missing, and step over what is there; return how many are new."""
-        missing = (ticks["trade_id"] >= self.next_id) & (ticks["trade_id"] <= self.last_id)
-        before, self.held = len(self.held), _by_id(self.held, ticks[missing])
-        if run := _run(self.held, self.next_id):
-            self.next_id, self.doubts = self.next_id + run, 0
-        return len(self.held) - before
-
-    def skip(self) -> None:
-        """Believe that the ids before the next tick held are not to be had."""
-        ahead = self.held["trade_id"][np.searchsorted(self.held["trade_id"], self.next_id) :]
-        reached = int(ahead[0]) if len(ahead) else self.last_id + 1
-        self.missing += reached - self.next_id
-        self.next_id, self.doubts = reached, 0
-        self.hold(EMPTY)
-
-    def ready(self) -> Ticks:
-        """Take the ticks before which nothing is to come."""
-        count = int(np.searchsorted(self.held["trade_id"], self.next_id))
-        ready, self.held = self.held[:count], self.held[count:]
-        return ready
+    back_ns: int = 0
+    page: int = 0
 
 
 class Splicer:
     """Own the id sequence of one pair; `next_id` None means that nothing was ever owed.
 
-    `gaps` are the (first, last, next missing) ids of the gaps that the record holds open.
+    `gaps` are the (first, last, next missing) ids and the times before the gaps that the record holds open.
     """
 
     def __init__(
         self,
         next_id: int | None,
-        gaps: Iterable[tuple[int, int, int]] = (),
+        gaps: Iterable[tuple[int, int, int, int]] = (),
         last_ts_ns: int = 0,
+        courtesy: Courtesy | None = None,
     ) -> None:
         self.next_id = next_id
         self.duplicates = 0
+        self.deaf = False  # a check found trades that the socket did not bring
+        self._courtesy = courtesy or Courtesy()
+        self._back_id: int | None = None  # a new record is being begun from here on
+        self._newest_id = -1  # of the first answer, with which a new record begins
+        self._told = 0, 0  # the newest trade that the venue told of, and when it first did
+        self._checking = False  # asking whether silence is really silence
         holes = [Hole(*gap) for gap in gaps]
         # A gap beyond the last stored trade is one that live ticks were waiting for.
         self._front = next((h for h in holes if next_id is not None and h.last_id >= next_id), None)
@@ -120,22 +103,42 @@ class Splicer:
         self._syncing, self._asked_before = True, self._asked is not None
         self._ask_after_ns, self._delay_ns = 0, RETRY_NS
 
-    def live(self, ticks: Ticks, now_ns: int) -> list[Input]:
-        """Take ticks from the socket."""
+    def check(self) -> None:
+        """Ask whether the silence of the socket is the market's; see `deaf`."""
+        self._checking = True
+
+    def live(
+        self,
+        ticks: Ticks,
+        now_ns: int,
+        newest_id: int = 0,
+        ids: Sequence[str] = (),  # noqa: ARG002 - the seam's shape
+    ) -> list[Input]:
+        """Take ticks from the socket, and the newest id that the venue says there is."""
         if self._flows(ticks):
             self._emit(ticks)
         elif len(ticks):
             self.duplicates += len(ticks) - self._place(ticks, now_ns)
+        if newest_id > self._told[0]:
+            self._told = newest_id, now_ns
         if self.next_id is not None and len(ticks) and int(ticks["trade_id"].max()) >= self.next_id - 1:
             self._syncing = False  # whatever was missed before these has shown as a jump
         return self.tick(now_ns)
 
-    def answered(self, request: Request, ticks: Ticks, now_ns: int) -> list[Input]:
+    def answered(
+        self,
+        request: Request,
+        ticks: Ticks,
+        now_ns: int,
+        ids: Sequence[str] = (),  # noqa: ARG002 - as in live
+    ) -> list[Input]:
         """Take what REST gave for `request`, sorted by id."""
         self._asked = None
         self._ask_after_ns, self._delay_ns = now_ns, RETRY_NS
         if isinstance(request, Latest):
             self._take_latest(ticks, now_ns)
+        elif self.next_id is None:
+            self._reach_back(ticks[ticks["trade_id"] >= request.from_id], now_ns)
         else:
             self._take_page(request, ticks[ticks["trade_id"] >= request.from_id], now_ns)
         return self.tick(now_ns)
@@ -153,6 +156,9 @@ class Splicer:
             now_ns - self._waiting_since_ns > WAIT_NS or len(self._waiting) > WAIT_TICKS
         ):
             self._give_way(now_ns)
+        told_id, told_ns = self._told
+        if told_id >= (self.next_id or told_id + 1) and now_ns - told_ns > TOLD_NS and not self._front:
+            self._open_front(told_id, now_ns, now_ns)
         return self._take()
 
     def drain(self, now_ns: int) -> list[Input]:
@@ -169,11 +175,13 @@ class Splicer:
         if self._asked is not None or now_ns < max(self._ask_after_ns, self._banned_until_ns):
             return None
         if self._front is not None and self.next_id is not None:
-            self._asked = Page(self.next_id)
-        elif self._syncing:
+            self._asked = Page(self.next_id, self._last_ts_ns)
+        elif self._back_id is not None:
+            self._asked = Page(self._back_id)
+        elif self._syncing or self._checking:
             self._asked = Latest()
         elif self._holes:
-            self._asked = Page(self._holes[0].next_id)
+            self._asked = Page(self._holes[0].next_id, self._holes[0].from_ns)
         self._asked_before = False
         return self._asked
 
@@ -195,7 +203,7 @@ class Splicer:
         new = sum(hole.hold(ticks[early]) for hole in self._holes)
         for hole in list(self._holes):
             self._hand_in(hole, now_ns)
-        before, self._waiting = len(self._waiting), _by_id(self._waiting, ticks[~early])
+        before, self._waiting = len(self._waiting), by_id(self._waiting, ticks[~early])
         new += len(self._waiting) - before
         self._waiting_since_ns = self._waiting_since_ns if before else now_ns
         self._release(now_ns)
@@ -204,8 +212,8 @@ class Splicer:
     def _release(self, now_ns: int) -> None:
         """Move waiting ticks into the record as far as the ids are contiguous; name the hole after them."""
         while self.next_id is not None and len(self._waiting):
-            if run := _run(self._waiting, self.next_id):
-                ready, self._waiting = self._waiting[:run], self._waiting[run:]
+            if count := run(self._waiting, self.next_id):
+                ready, self._waiting = self._waiting[:count], self._waiting[count:]
                 self._emit(ready)
                 self._front_advanced(now_ns)
             elif self._front is None:
@@ -217,7 +225,7 @@ class Splicer:
     def _open_front(self, last_id: int, to_ns: int, now_ns: int) -> None:
         first = self.next_id or 0
         reason = "missed while not connected" if self._syncing else "ids jumped"
-        self._front = Hole(first, last_id, first)
+        self._front = Hole(first, last_id, first, self._last_ts_ns)
         self._out.append(GapOpened(first, last_id, self._last_ts_ns or to_ns, to_ns, now_ns, reason))
 
     def _front_advanced(self, now_ns: int) -> None:
@@ -238,13 +246,45 @@ class Splicer:
             return
         newest = int(ticks["trade_id"][-1])
         if self.next_id is None:
-            self._begin(min([newest + 1, *map(int, self._waiting["trade_id"][:1])]), now_ns)
+            self._newest_id = newest
+            self._reach_back(ticks, now_ns)
         elif self._front is None and newest >= self.next_id:
+            self.deaf = self._checking and not self._syncing
             self._open_front(newest, int(ticks["ts_ns"][-1]), now_ns)
-        self._syncing = self._syncing and self._asked_before
+            first = int(np.searchsorted(ticks["trade_id"], self.next_id))
+            self._place(ticks[first : first + run(ticks, self.next_id)], now_ns)
+        self._syncing, self._checking = self._syncing and self._asked_before, False
+
+    def _reach_back(self, ticks: Ticks, now_ns: int) -> None:
+        """Begin a record some time ago, for as long as the venue gives older trades."""
+        courtesy, newest_id = self._courtesy, self._newest_id
+        if not courtesy.back_ns:
+            self._begin(min([newest_id + 1, *map(int, self._waiting["trade_id"][:1])]), now_ns)
+            return
+        before = int(self._waiting["trade_id"][0]) if len(self._waiting) else newest_id + 1
+        self._place(ticks, now_ns)
+        oldest, newest = self._waiting[0], self._waiting[-1]
+        enough = int(newest["ts_ns"]) - int(oldest["ts_ns"]) >= courtesy.back_ns
+        oldest_id = int(oldest["trade_id"])
+        if enough or not courtesy.page or not 1 < oldest_id < before:
+            self._begin(self._courteous_id(), now_ns)
+        else:
+            self._back_id = max(1, oldest_id - courtesy.page)
+
+    def _courteous_id(self) -> int:
+        """Tell from where on a new record is whole."""
+        if not self._courtesy.back_ns or self._newest_id < 0:
+            return int(self._waiting["trade_id"][0])
+        first = last_run(self._waiting, self._newest_id)
+        newest_ns = int(self._waiting["ts_ns"][-1])
+        recent = self._waiting["trade_id"][
+            np.searchsorted(self._waiting["ts_ns"], newest_ns - self._courtesy.back_ns) :
+        ]
+        return min(max(first, int(recent[0])), self._newest_id + 1)
 
     def _begin(self, first_id: int, now_ns: int) -> None:
-        self.next_id = first_id
+        self.next_id, self._back_id = first_id, None
+        self._waiting = self._waiting[self._waiting["trade_id"] >= first_id]
         self._out.append(Began(first_id))
         self._release(now_ns)
 
@@ -292,9 +332,10 @@ class Splicer:
     def _give_way(self, now_ns: int) -> None:
         """Leave the hole open behind the live edge and go on."""
         if self.next_id is None:
-            self._begin(int(self._waiting["trade_id"][0]), now_ns)
+            self._begin(self._courteous_id(), now_ns)
         elif (hole := self._front) is not None:
             hole.next_id, self.next_id, self._front = self.next_id, hole.last_id + 1, None
+            hole.from_ns = self._last_ts_ns
             inside = int(np.searchsorted(self._waiting["trade_id"], self.next_id))
             hole.hold(self._waiting[:inside])
             self._waiting = self._waiting[inside:]
@@ -304,15 +345,3 @@ class Splicer:
     def _take(self) -> list[Input]:
         out, self._out = self._out, []
         return out
-
-
-def _by_id(a: Ticks, b: Ticks) -> Ticks:
-    """Merge ticks, sorted by id, each id once; of two the one in `a`."""
-    both = np.concatenate([a, b])
-    return both[np.unique(both["trade_id"], return_index=True)[1]]
-
-
-def _run(ticks: Ticks, first_id: int) -> int:
-    """Count the ticks that follow each other from `first_id` on, in ticks sorted by id."""
-    ids = ticks["trade_id"][np.searchsorted(ticks["trade_id"], first_id) :]
-    return int((ids == first_id + np.arange(len(ids))).sum())

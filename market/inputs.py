@@ -101,6 +101,22 @@ class FeedRecovered:
     at_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What the venue, or the configuration, says of the pair: prices are multiples of `tick_size`."""
+
+    tick_size: float
+
+
 Input: TypeAlias = (
-    TickBatch | Quote | Clock | Began | GapOpened | GapClosed | Rejected | FeedStale | FeedRecovered
+    TickBatch
+    | Quote
+    | Clock
+    | Began
+    | GapOpened
+    | GapClosed
+    | Rejected
+    | FeedStale
+    | FeedRecovered
+    | Instrument
 )

@@ -17,6 +17,7 @@ from market.inputs import (
     GapClosed,
     GapOpened,
     Input,
+    Instrument,
     Quote,
     Rejected,
     TickBatch,
@@ -34,6 +35,7 @@ _CODES: dict[int, type[Any]] = {
     7: Rejected,
     8: FeedStale,
     9: FeedRecovered,
+    10: Instrument,
 }
 _NUMBERS = {kind: code for code, kind in _CODES.items()}
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _CODES.values()}

@@ -5,9 +5,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from feeds import binance_spot as venue
-from feeds.binance_frames import MAX_AHEAD_NS
-from feeds.binance_spot import Notice
+from feeds import binance_frames
+from feeds.binance_spot import VENUE
+from feeds.frames import MAX_AHEAD_NS
+from feeds.venue import Listing, Notice, Parsed
 from market.errors import BadFrame
 from market.inputs import Quote
 
@@ -38,9 +39,9 @@ def raw(payload: object) -> bytes:
     return json.dumps(payload).encode()
 
 
-def parsed(*payloads: object, unit_ns: int = 1_000_000) -> venue.Parsed:
+def parsed(*payloads: object, unit_ns: int = 1_000_000) -> Parsed:
     frames = [x if isinstance(x, bytes) else raw(x) for x in payloads]
-    return venue.parse(frames, [AT_NS] * len(frames), "BTCUSDT", unit_ns)
+    return binance_frames.parse(frames, [AT_NS] * len(frames), "BTCUSDT", unit_ns)
 
 
 def test_a_trade_is_a_tick_of_the_takers_side() -> None:
@@ -174,7 +175,9 @@ def test_junk_is_rejected_and_cut(junk: bytes) -> None:
 
 def test_the_longest_time_allowed_is_a_day_after_each_frames_own_receipt() -> None:
     future = TRADE | {"T": (AT_NS + MAX_AHEAD_NS) // 10**6}
-    both = venue.parse([raw(TRADE), raw(future), raw(future)], [AT_NS - 1, AT_NS, AT_NS - 1], "BTCUSDT")
+    both = binance_frames.parse(
+        [raw(TRADE), raw(future), raw(future)], [AT_NS - 1, AT_NS, AT_NS - 1], "BTCUSDT"
+    )
     assert both.ticks["received_ns"].tolist() == [AT_NS - 1, AT_NS]
     assert both.venue_time_ns == AT_NS + MAX_AHEAD_NS
     assert len(both.rejected) == 1
@@ -221,19 +224,22 @@ def test_an_empty_batch_is_empty() -> None:
 
 
 def test_subscribing_asks_for_trades_and_quotes() -> None:
-    message = json.loads(venue.subscribe("BTCUSDT", 7))
-    assert message == {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "btcusdt@bookTicker"], "id": 7}
+    (line,) = VENUE.lines("BTCUSDT")
+    (request,) = line.requests
+    params = ["btcusdt@trade", "btcusdt@bookTicker"]
+    assert json.loads(request) == {"method": "SUBSCRIBE", "params": params, "id": 1}
+    assert (line.path, line.acks) == ("/ws", 1)
 
 
 def test_requests_name_their_parameters() -> None:
     for request, path, query in (
         (
-            venue.trades_request("BTCUSDT", 5),
+            VENUE.page("BTCUSDT", 5, 0).path,
             "historicalTrades",
             {"symbol": "BTCUSDT", "fromId": "5", "limit": "1000"},
         ),
-        (venue.latest_request("BTCUSDT"), "trades", {"symbol": "BTCUSDT", "limit": "1"}),
-        (venue.symbol_request("币安USDT"), "exchangeInfo", {"symbol": "币安USDT"}),
+        (VENUE.latest("BTCUSDT").path, "trades", {"symbol": "BTCUSDT", "limit": "1000"}),
+        (VENUE.listing("币安USDT").path, "exchangeInfo", {"symbol": "币安USDT"}),
     ):
         url = urlsplit(request)
         assert url.path == f"/api/v3/{path}"
@@ -254,10 +260,10 @@ ROW = {
 
 def test_rest_trades_are_sorted_ticks() -> None:
     later = ROW | {"id": 28458, "isBuyerMaker": False}
-    got = venue.parse_trades(raw([later, ROW]), AT_NS)
+    got = VENUE.parse_trades(raw([later, ROW]), AT_NS, "BTCUSDT").ticks
     first = (28457, 1499865549590000000, 4.000001, 12.0, AT_NS, -1)
     assert got.tolist() == [first, (28458, *first[1:5], 1)]
-    assert len(venue.parse_trades(b"[]", AT_NS)) == 0
+    assert len(VENUE.parse_trades(b"[]", AT_NS, "BTCUSDT").ticks) == 0
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ def test_rest_trades_are_sorted_ticks() -> None:
 )
 def test_a_bad_answer_raises(body: bytes) -> None:
     with pytest.raises(BadFrame) as caught:
-        venue.parse_trades(body, AT_NS)
+        VENUE.parse_trades(body, AT_NS, "BTCUSDT")
     assert caught.value.raw == body[:1024]
 
 
@@ -297,10 +303,11 @@ def listing(**changes: object) -> bytes:
 
 
 def test_a_listing_tells_status_and_tick_size() -> None:
-    assert venue.parse_symbol(listing()) == ("TRADING", 0.01)
-    assert venue.parse_symbol(listing(status="BREAK", filters=[])) == ("BREAK", None)
+    assert VENUE.parse_listing(listing(), "BTCUSDT") == Listing("TRADING", trading=True, tick_size=0.01)
+    broken = VENUE.parse_listing(listing(status="BREAK", filters=[]), "BTCUSDT")
+    assert broken == Listing("BREAK", trading=False)
     free = [{"filterType": "PRICE_FILTER", "tickSize": "0.00000000"}]
-    assert venue.parse_symbol(listing(filters=free)).tick_size is None
+    assert VENUE.parse_listing(listing(filters=free), "BTCUSDT").tick_size is None
 
 
 @pytest.mark.parametrize(
@@ -316,10 +323,10 @@ def test_a_listing_tells_status_and_tick_size() -> None:
 )
 def test_a_bad_listing_raises(body: bytes) -> None:
     with pytest.raises(BadFrame):
-        venue.parse_symbol(body)
+        VENUE.parse_listing(body, "BTCUSDT")
 
 
-def test_a_refusal_is_told_whoever_wrote_it() -> None:
-    assert venue.parse_error(b'{"code":-1121,"msg":"Invalid symbol."}') == (-1121, "Invalid symbol.")
-    assert venue.parse_error(b"<html>403 Forbidden</html>") == (0, "<html>403 Forbidden</html>")
-    assert venue.parse_error(b"\xff") == (0, "\ufffd")
+def test_an_unlisted_symbol_is_told_from_other_refusals() -> None:
+    assert VENUE.is_unlisted(400, b'{"code":-1121,"msg":"Invalid symbol."}')
+    for body in (b'{"code":-1100,"msg":"Illegal characters"}', b"<html>403 Forbidden</html>", b"\xff", b"[]"):
+        assert not VENUE.is_unlisted(400, body)

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds import binance_spot as venue
-from feeds.binance_frames import MAX_AHEAD_NS
+from feeds import binance_frames
+from feeds.frames import MAX_AHEAD_NS
+from feeds.venue import Notice, Parsed
 from tests.recordings import HERE, beside, frames, trades
 
 FRAMES, RECEIVED_NS = frames(HERE / "binance_spot_btcusdt_midnight.jsonl.gz")
@@ -33,8 +34,8 @@ TOKENS = (
 )
 
 
-def parse(raws: list[bytes], at: list[int]) -> venue.Parsed:
-    return venue.parse(raws, at, "BTCUSDT")
+def parse(raws: list[bytes], at: list[int]) -> Parsed:
+    return binance_frames.parse(raws, at, "BTCUSDT")
 
 
 def test_every_recorded_trade_is_the_published_one() -> None:
@@ -44,7 +45,7 @@ def test_every_recorded_trade_is_the_published_one() -> None:
     assert len(got.ticks) == 2_195
     assert got.ticks.tolist() == expected[first : first + 2_195].tolist()
     assert got.rejected == []
-    assert got.notices == [venue.Notice("unknown", "depthUpdate", count=856)]
+    assert got.notices == [Notice("unknown", "depthUpdate", count=856)]
     payloads = [json.loads(raw)["data"] for raw in FRAMES]
     assert got.venue_time_ns == max(x["E"] for x in payloads if "E" in x) * 1_000_000
     last = [x for x in payloads if "u" in x and "e" not in x][-1]
@@ -90,7 +91,7 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def fates(got: venue.Parsed) -> int:
+def fates(got: Parsed) -> int:
     """Count what a batch became; a batch with several quotes keeps only the last."""
     noticed = sum(notice.count for notice in got.notices)
     return len(got.ticks) + len(got.rejected) + noticed + (got.quote is not None)

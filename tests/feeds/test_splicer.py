@@ -341,7 +341,7 @@ class TestAReconnect:
 
 class TestARestart:
     def test_in_the_middle_of_a_hole_that_live_waited_for(self) -> None:
-        splicer = Splicer(13, [(10, 14, 13)], T0)  # 10-12 are stored
+        splicer = Splicer(13, [(10, 14, 13, T0)], T0)  # 10-12 are stored
         assert not splicer.settled
         splicer.connected()
         assert told(splicer.live(ticks(20), 1)) == []
@@ -352,7 +352,7 @@ class TestARestart:
         ]
 
     def test_with_a_hole_behind_the_live_edge(self) -> None:
-        splicer = Splicer(30, [(10, 14, 13), (20, 21, 20)], T0)
+        splicer = Splicer(30, [(10, 14, 13, T0), (20, 21, 20, T0)], T0)
         assert splicer.settled
         assert told(splicer.live(ticks(30), 1)) == [[30]]
         assert splicer.request(1) == Page(13)

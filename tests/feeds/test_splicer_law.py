@@ -70,6 +70,7 @@ class Book:
                 g.first_id,
                 g.last_id,
                 max([g.first_id, *(i + 1 for i in self.seen if g.first_id <= i <= g.last_id)]),
+                g.from_ns,
             )
             for g in self.open()
         ]
