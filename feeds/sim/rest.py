@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -103,7 +104,8 @@ class Rest:
             self._used.clear()
         self._used[address] += weight
         used = self._used[address]
-        return {"X-MBX-USED-WEIGHT-1M": str(used)}, 60 - second if used > self._limit else 0
+        date = formatdate(self._now_ns() / NS_PER_S, usegmt=True)
+        return {"X-MBX-USED-WEIGHT-1M": str(used), "Date": date}, 60 - second if used > self._limit else 0
 
     def _known_id(self, listing: Listing) -> int:
         """Give the newest id that REST knows of."""

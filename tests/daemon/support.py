@@ -38,6 +38,7 @@ rest_url = "{rest_url}"
 [engine]
 timeframes = ["1s", "5s", "1m"]
 stale_after_s = 3
+backfill_s = 0
 [redis]
 url = "{redis}"
 [ray]

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.spec import LiveSource
+from actors.spec import LiveSource, PairSpec
+from daemon import settings as settings_of
 from daemon.config import load
 from daemon.settings import Settings
+from feeds.venues import VENUES
 from market.errors import UsageError
 from market.pairs import Pair
 
@@ -18,7 +20,7 @@ PAIR = '[[pairs]]\nexchange = "binance"\nmarket = "spot"\nsymbols = ["BTCUSDT"]\
 OTHER = PAIR.replace("BTCUSDT", "ETHUSDT")
 ENGINE_KEYS = (
     "gather_ms, flush_interval_ms, max_batch_ticks, journal_sync, max_pairs_per_node, stale_after_s, "
-    "close_grace_ms, quotes_interval_ms, timeframes"
+    "close_grace_ms, quotes_interval_ms, backfill_s, timeframes"
 )
 
 
@@ -26,6 +28,11 @@ ENGINE_KEYS = (
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def addresses(spec: PairSpec) -> tuple[str, str]:
+    assert isinstance(spec.source, LiveSource)
+    return spec.source.ws_url, spec.source.rest_url
 
 
 def given_file(text: str, env: dict[str, str] | None = None) -> Settings:
@@ -50,7 +57,7 @@ def test_the_projects_own_file_is_the_default_product(folder: Path) -> None:
     assert specs[0].alias == "binance:spot:BTCUSDT"
     assert specs[0].folder == folder / "data/binance/spot/BTCUSDT"
     assert specs[0].signal_lane == folder / "data/run/lanes/signal.sock"
-    assert specs[0].source == LiveSource("wss://data-stream.binance.vision", "https://api.binance.com")
+    assert addresses(specs[0]) == ("wss://data-stream.binance.vision", "https://api.binance.com")
 
 
 def test_what_the_projects_file_shows_as_defaults_are_the_defaults() -> None:
@@ -80,7 +87,7 @@ def test_every_value_reaches_its_place() -> None:
     assert settings.data_dir == Path("~/record").expanduser()
     assert (spec.alias, spec.signal_lane) == ("BTC", None)
     assert (settings.pairs[0].state_step_s, settings.pairs[0].tick_size) == (60, 0.5)
-    assert spec.source == LiveSource("ws://127.0.0.1:1", "http://[::1]:2")
+    assert addresses(spec) == ("ws://127.0.0.1:1", "http://[::1]:2")
     engine = spec.engine
     assert (engine.gather_ms, engine.flush_interval_ms, engine.max_batch_ticks) == (7, 500, 99)
     assert (engine.journal_sync, engine.stale_after_s, engine.close_grace_ms) == (False, 12.5, 100)
@@ -89,6 +96,10 @@ def test_every_value_reaches_its_place() -> None:
     assert (settings.log.level, settings.log.format) == ("debug", "json")
 
 
+SUPPORTED = (
+    "binance spot, binance futures, bybit spot, bybit futures, coinbase spot, coinbase_advanced spot, "
+    "kraken spot, okx spot, okx futures"
+)
 SECTIONS = "data_dir, pairs, exchanges, engine, redis, questdb, embeddings, retention, ray, log"
 BAD = [
     ("bad = 1\n" + PAIR, f"bad: unknown key (known: {SECTIONS})"),
@@ -122,8 +133,8 @@ BAD = [
             "characters, nor be '.' or '..'"
         ),
     ),
-    (PAIR.replace("binance", "kraken"), "pairs[0]: kraken spot is not supported (supported: binance spot)"),
-    (PAIR.replace("spot", "futures"), "pairs[0]: binance futures is not supported (supported: binance spot)"),
+    (PAIR.replace("binance", "bitmex"), f"pairs[0]: bitmex spot is not supported (supported: {SUPPORTED})"),
+    (PAIR.replace("spot", "dex"), f"pairs[0]: binance dex is not supported (supported: {SUPPORTED})"),
     (
         PAIR + "depth = 5\n",
         "pairs[0].depth: unknown key (known: exchange, market, symbols, alias, state_step_s, tick_size)",
@@ -151,7 +162,10 @@ BAD = [
         'data_dir = "~nobody-of-this-name/x"\n' + PAIR,
         "data_dir: could not determine home directory.",
     ),
-    (PAIR + "[exchanges.kraken]\n", "exchanges.kraken: unknown key (known: binance)"),
+    (
+        PAIR + "[exchanges.krakn]\n",
+        "exchanges.krakn: unknown key (known: binance, bybit, coinbase, coinbase_advanced, kraken, okx)",
+    ),
     (
         PAIR + '[exchanges.binance]\nws_url = "https://x"\n',
         "exchanges.binance.ws_url: expected ws://host or wss://host",
@@ -274,7 +288,7 @@ def test_the_environment_overrides_any_key(folder: Path) -> None:
     )
     assert settings.data_dir == folder / "2025-01-01"
     assert (settings.engine.gather_ms, settings.engine.timeframes) == (9, ("1m", "1h"))
-    assert settings.pair_specs()[0].source == LiveSource("ws://localhost:1", "https://api.binance.com")
+    assert addresses(settings.pair_specs()[0]) == ("ws://localhost:1", "https://api.binance.com")
     assert settings.pairs[0].pair == Pair("binance", "spot", "SOLUSDT")
     assert settings.log.level == "debug"
     assert settings.redis.url == "redis://:secret@host"
@@ -316,3 +330,22 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     path.write_text(PAIR, encoding="utf-8")
     with suppress(UsageError):
         load(path, {"MARKETD__DATA_DIR": text, "MARKETD__REDIS__URL": text, "MARKETD__RAY__ADDRESS": text})
+
+
+def test_each_market_of_a_venue_may_be_elsewhere(tmp_path: Path) -> None:
+    text = (
+        PAIR
+        + '[[pairs]]\nexchange = "binance"\nmarket = "futures"\nsymbols = ["BTCUSDT"]\n'
+        + '[exchanges.binance]\nws_url = "ws://everywhere"\n[exchanges.binance.futures]\nws_url = "ws://there"\n'
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    spot, futures = load(path, {}).pair_specs()
+    assert addresses(spot) == ("ws://everywhere", "https://api.binance.com")
+    assert addresses(futures) == ("ws://there", "https://fapi.binance.com")
+
+
+def test_every_venue_that_is_spoken_has_an_address_and_says_whether_its_ids_count() -> None:
+    assert settings_of.VENUES.keys() == VENUES.keys()
+    numberless = {key for key, venue in VENUES.items() if not venue.rules.contiguous}
+    assert numberless == settings_of.NUMBERLESS
