@@ -53,8 +53,8 @@ def init(params: Params, tick_size: float) -> State:
 
 def step(state: State, prices: Floats) -> Flags:
     """Judge prices, in order: 1 is an outlier."""
-    logs = np.log(prices)
-    return _few(state, prices, logs) if len(prices) <= _FEW else _many(state, prices, logs)
+    logs, is_few = np.log(prices), len(prices) <= max(_FEW, state.params.level)
+    return _few(state, prices, logs) if is_few else _many(state, prices, logs)
 
 
 def _few(state: State, prices: Floats, logs: Floats) -> Flags:
@@ -96,14 +96,14 @@ def _middle(ordered: Sequence[float]) -> float:
 
 
 def _many(state: State, prices: Floats, logs: Floats) -> Flags:
-    params, d, carried = state.params, _D * state.params.gamma, len(state.moves)
+    params, d = state.params, _D * state.params.gamma
     out = np.zeros(len(prices), np.int8)
     known = np.concatenate((state.logs, logs))
     state.logs = known[-params.level :].tolist()
     moves = np.concatenate((state.moves, known[params.level :] - _levels(known, params.level)[:-1]))
     state.moves = moves[-params.window :].tolist()
     state.above, state.below = (sum(x > d for x in state.moves), sum(x < -d for x in state.moves))
-    judged = len(moves) - max(carried, params.window)
+    judged = len(moves) - params.window
     if judged > 0:
         gamma = np.maximum(params.gamma_ticks * state.tick_size / prices[-judged:], params.gamma)
         out[-judged:] = _outliers(params, moves[-judged - params.window :], gamma)

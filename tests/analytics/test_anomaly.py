@@ -116,6 +116,12 @@ def test_neither_the_price_level_nor_the_unit_of_sizes_matters(ticks: Ticks, pri
         assert fold(scaled, of_size(5, len(ticks)), 0.01 * 2.0**prices, params) == expected
 
 
+@given(st.lists(st.booleans(), min_size=1), st.integers(1, 9))
+def test_counts_are_of_the_whole_window_before(mask: list[bool], window: int) -> None:
+    expected = [sum(mask[at - window : at]) for at in range(window, len(mask))]
+    assert price_outliers._counts(np.array(mask), window).tolist() == expected
+
+
 def wobbling(count: int) -> Floats:
     """Give prices that alternate between two ticks, MAD and standard deviation not 0."""
     return np.where(np.arange(count) % 2, 60_000.01, 60_000.0)
