@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from actors.page_service import PageService
 from actors.pair import PairService
 from actors.questdb import QuestDBPages
-from actors.spec import SinkSpec
+from actors.spec import ReplaySource, SinkSpec
 from feeds.sim.exchange import SimExchange
 from market.streams import CANDLES, TICKS
 from storage.embedded_questdb import EmbeddedQuestDB
@@ -24,6 +25,7 @@ from storage.questdb_sql import Sql
 from storage.questdb_url import parse
 from tests.actors.pair_support import PAIR, spec, tables, working
 from tests.feeds.sim_support import manual_sim
+from tests.recordings import HERE, trades
 from tests.support import eventually
 
 MINUTE_NS = 60_000_000_000
@@ -96,6 +98,26 @@ async def test_every_row_of_the_file_is_in_the_server(tmp_path: Path, server: Em
         await sim.emit_until(sim.now_ns + 4 * MINUTE_NS)
         await settled(sim, service)
     await assert_equal(server, tmp_path, "whole")
+
+
+async def test_text_ids_of_a_file_reach_the_server(tmp_path: Path, server: EmbeddedQuestDB) -> None:
+    recorded = trades(HERE / "binance_spot_btcusdt_20260216.csv.gz")[:9_000].tolist()
+    lines = [f"{uuid4()},{price},{size},{side},{ts}" for _, ts, price, size, _, side in recorded]
+    lines = [line.replace(",-1,", ",sell,").replace(",1,", ",buy,") for line in lines]
+    file = tmp_path / "trades.csv"
+    file.write_text("\n".join(["trade_id,price,size,side,ts_event_ns", *lines]))
+    lane = tmp_path / "questdb.sock"
+    sinks = SinkSpec("questdb.trades", lane, TICKS), SinkSpec("questdb.ohlcv", lane, CANDLES, "1m")
+    source = ReplaySource((file,))
+    wanted = replace(spec(tmp_path / "pair"), source=source, alias="texts", sinks=sinks)
+    wanted = replace(wanted, engine=replace(wanted.engine, timeframes_s=(60,)))
+    async with serving(lane, server.url), working(wanted) as service:
+        await eventually(lambda: service.status().get("finished"), 60)
+        await eventually(lambda: lag(service) == 0, 60)
+        assert all(claim.ok for claim in await service.prove())
+    await assert_equal(server, tmp_path, "texts")
+    stored = [row[5] for row in tables(tmp_path / "pair")["ticks"]]
+    assert stored == [line.split(",", 1)[0] for line in lines]
 
 
 async def test_a_supervisor_and_a_server_that_come_and_go(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,13 +40,17 @@ TEXTS = st.text(max_size=40)
 FLOATS = st.floats(allow_nan=False)
 INPUTS = st.one_of(
     st.builds(
-        lambda size, seed, late: TickBatch(ticks(size, seed), late), st.integers(1, 40), INTS, st.booleans()
+        lambda size, seed, late, name: TickBatch(ticks(size, seed), late, named(size, name)),
+        st.integers(1, 40),
+        INTS,
+        st.booleans(),
+        st.none() | TEXTS,
     ),
     st.builds(Quote, INTS, FLOATS, FLOATS, FLOATS, FLOATS, INTS),
     st.builds(Clock, INTS),
     st.builds(Began, INTS),
-    st.builds(GapOpened, INTS, INTS, INTS, INTS, INTS, TEXTS),
-    st.builds(GapClosed, INTS, INTS, INTS, TEXTS),
+    st.builds(GapOpened, INTS, INTS, INTS, INTS, INTS, TEXTS, st.booleans()),
+    st.builds(GapClosed, INTS, INTS, INTS, TEXTS, INTS),
     st.builds(Rejected, INTS, TEXTS, st.binary(max_size=1024)),
     st.builds(FeedStale, INTS, FLOATS, TEXTS),
     st.builds(FeedRecovered, INTS),
@@ -104,6 +109,10 @@ def ticks(size: int, seed: int) -> Ticks:
     return np.frombuffer(rng.bytes(size * TICK.itemsize), TICK)
 
 
+def named(size: int, name: str | None) -> tuple[str, ...]:
+    return () if name is None else tuple(f"{name}{n}" for n in range(size))
+
+
 def batch(number: int, size: int = 3) -> TickBatch:
     """Make ticks that tell the record they belong to."""
     out = np.zeros(size, TICK)
@@ -148,6 +157,19 @@ def last_file(folder: Path) -> Path:
 @given(st.lists(INPUTS, max_size=6))
 def test_every_input_comes_back_as_it_was(inputs: list[Input]) -> None:
     assert [plain(x) for x in codec.decode(codec.encode(inputs))] == [plain(x) for x in inputs]
+
+
+def test_journals_from_before_ids_were_text_are_read_and_integer_ids_are_written_as_ever() -> None:
+    before = ticks(3, 7)
+    old = [[1, before.tobytes()], [1, before.tobytes(), True], [5, 1, 2, 3, 4, 5, "x"], [6, 1, 2, 0, "y"]]
+    plain_batch, late, opened, closed = codec.decode(msgspec.msgpack.encode(old))
+    assert isinstance(plain_batch, TickBatch)
+    assert isinstance(late, TickBatch)
+    assert (plain_batch.late, plain_batch.ids, late.late, late.ids) == (False, (), True, ())
+    assert plain_batch.ticks.tobytes() == late.ticks.tobytes() == before.tobytes()
+    assert opened == GapOpened(1, 2, 3, 4, 5, "x", counted=True)
+    assert closed == GapClosed(1, 2, 0, "y", rows=0)
+    assert codec.encode([TickBatch(before, late=True)]) == msgspec.msgpack.encode(old[1:2])
 
 
 def test_numbers_rise_over_segments_and_heads_hold_the_state(folder: Path, journal: Journal) -> None:

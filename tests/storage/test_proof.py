@@ -118,6 +118,59 @@ def test_an_empty_record_is_proven(tmp_path: Path) -> None:
     hot.close()
 
 
+# Ids that are text, or that have holes
+
+
+CLOSED = "every hole that was noticed is in data_gaps, and none is OPEN"
+
+
+def unproven(hot: HotFile, opened: Opened, *, contiguous: bool) -> dict[str, str]:
+    claims = prove(begin(hot.connection), opened, TIMEFRAMES, contiguous=contiguous)
+    assert not {HOLES, GAPS} & {claim.text for claim in claims}
+    return {claim.text: claim.detail for claim in claims if not claim.ok}
+
+
+def test_ids_that_need_not_be_contiguous_leave_only_their_gaps_to_be_closed(made: Made) -> None:
+    told = {CLOSED: "1 faults in 4 rows; the first at 1: is OPEN: reconnect"}
+    assert unproven(made.hot, made.opened, contiguous=False) == told
+    made.hot.connection.execute("UPDATE data_gaps SET status = 'FILLED' WHERE status = 'OPEN'")
+    assert unproven(made.hot, made.opened, contiguous=False) == {}
+    made.hot.connection.execute(
+        "INSERT INTO ticks SELECT * REPLACE (1486 AS seq) FROM ticks WHERE seq = 1000"
+    )
+    broken = unproven(made.hot, made.opened, contiguous=False)
+    assert broken.keys() == {IDS, FLOW, *map(bars, ("1m", "5m", "15m"))}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Iterator[Made]:
+    """Ids that would be in another order, were they integers; a gap that has none."""
+    ticks = some_ticks()
+    ticks["trade_id"] = np.arange(1, len(ticks) + 1)
+    rows, opened = record(ticks, TIMEFRAMES)
+    rows.ticks = [TickRows(1, ticks, tuple(str(10**6 - n) for n in range(len(ticks))))]
+    rows.insert("data_gaps", GapRow(1, None, None, T0, T0, T0, "UNFILLABLE", T0, 0, "reconnect"))
+    hot = open_hot(tmp_path / "texts.duckdb")
+    hot.flush(rows, 1)
+    yield Made(hot, opened)
+    hot.close()
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_ids_that_are_text_order_nothing(texts: Made, *, contiguous: bool) -> None:
+    assert unproven(texts.hot, texts.opened, contiguous=contiguous) == {}
+    texts.hot.connection.execute("UPDATE ticks SET trade_id = 'twice' WHERE seq IN (3, 9)")
+    told = {IDS: "1 faults in 1,485 rows; the first at 3: its id, twice, is stored 2 times"}
+    assert unproven(texts.hot, texts.opened, contiguous=contiguous) == told
+
+
+def test_trades_of_one_time_exchanged_are_found_by_their_arrival(texts: Made) -> None:
+    texts.hot.connection.execute("""
+        UPDATE ticks SET seq = CASE seq WHEN 96 THEN 135 ELSE 96 END WHERE seq IN (96, 135)
+    """)
+    assert unproven(texts.hot, texts.opened, contiguous=False).keys() == {bars("1m")}
+
+
 FLAT = "(SELECT min(timestamp) FROM candles_1m WHERE trade_count = 0)"
 FOURTH = "(SELECT timestamp FROM candles_1m ORDER BY timestamp OFFSET 3 LIMIT 1)"
 FIRST_15M = "(SELECT min(timestamp) FROM candles_15m)"

@@ -118,6 +118,19 @@ async def test_one_request_carries_many_pairs_and_any_name(server: EmbeddedQuest
     assert ask(server, sql) == [[names[i], 10 * i + j] for i in range(3) for j in range(2)]
 
 
+async def test_ids_are_stored_as_the_venue_writes_them(server: EmbeddedQuestDB, store: QuestDB) -> None:
+    names = ("6f2b-uuid", "007", 'é "quoted", \\n', "x" * 128)
+    texts = ticks(*((n, EIGHTH + n) for n in range(1, 5)))
+    batch = [
+        TradeRows("texts", "bybit", 1, texts, names),
+        TradeRows("texts", "bybit", 5, ticks((2290000000068683805, EIGHTH + 5))),
+    ]
+    assert store.write_trades(batch) == (5, 0)
+    await settled(server)
+    sql = "SELECT seq, trade_id FROM trades WHERE symbol = 'texts' ORDER BY seq"
+    assert ask(server, sql) == [[n, name] for n, name in enumerate((*names, "2290000000068683805"), 1)]
+
+
 async def test_ties_within_a_microsecond_stay_apart(server: EmbeddedQuestDB, store: QuestDB) -> None:
     store.write_trades(
         [TradeRows("tie", "binance", 5, ticks((1, EIGHTH), (2, EIGHTH + 1), (3, EIGHTH + 999)))]
