@@ -32,7 +32,6 @@ from feeds.frames import (
     cut,
     decoded,
     field,
-    judge_time,
     sort_out,
 )
 from feeds.rfc3339 import to_ns
@@ -115,7 +114,6 @@ def _read(symbol: str, raw: bytes, received_ns: int) -> list[Item]:
     if isinstance(message, Notice):
         return [message]
     at_ns = to_ns(message.timestamp)
-    judge_time(at_ns, received_ns)
     items: list[Item] = []
     if isinstance(message, _MarketTrades):
         items += _trades(message, symbol)
