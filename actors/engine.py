@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from market.inputs import Input
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
 from storage.reads import begin
+from storage.resync import place
 from storage.sweep import Plan, Swept
 
 log = structlog.get_logger()
@@ -68,7 +70,8 @@ class Engine:
         self._spec, self._files, self._feed, self._lane = spec, files, feed, outlets.lane
         self._journal, self._writer = files.journal, writer
         self.core = files.core
-        self._outlets = list(outlets.pages)
+        self._pages = outlets.pages
+        self._outlets = [page.outlet for page in outlets.pages]
         if outlets.lane is not None:
             self._outlets.insert(0, Outlet("redis", "events", outlets.lane, lambda: self.last_event))
         writer.on_written = self._look
@@ -161,6 +164,16 @@ class Engine:
         gone = self._journal.drop_before(await self._writer.run(lambda: files.cut.find(files.hot)))
         await self._writer.run(lambda: _unlink(gone))
         return swept
+
+    async def resync(self, store: str, from_ns: int) -> int:
+        """Have a store get everything since a time again; return how many of its streams begin anew."""
+        count = 0
+        for page in [page for page in self._pages if page.outlet.sink.partition(".")[0] == store]:
+            look = functools.partial(place, stream=page.stream, from_ns=from_ns)
+            if (seq := await self.ask(look)) is not None:
+                page.rewind(seq)
+                count += 1
+        return count
 
     def _acked(self) -> dict[str, int]:
         """Say by table up to where every sink of it has acknowledged."""

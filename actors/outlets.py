@@ -98,8 +98,17 @@ class Outlet:
 
 
 @dataclass(frozen=True, slots=True)
+class Paged:
+    """A store of history: its outlet, what it follows, and how it gets everything after a number again."""
+
+    outlet: Outlet
+    stream: str
+    rewind: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Outlets:
     """All of a pair's: the lane of its events, and those of its pages."""
 
     lane: Lane | None = None
-    pages: Sequence[Outlet] = ()
+    pages: Sequence[Paged] = ()

@@ -41,6 +41,7 @@ class PageClient:
         self._flight: deque[int] = deque()  # last numbers of the pages under way
         self._newest = 0
         self._acked = cursor
+        self._link: Link[ToPair] | None = None
 
     @property
     def connected(self) -> bool:
@@ -54,8 +55,16 @@ class PageClient:
 
     @property
     def acked_seq(self) -> int:
-        """The last number the store is known to have; never falls."""
+        """The last number the store is known to have; falls only by `rewind`."""
         return self._acked
+
+    def rewind(self, seq: int) -> None:
+        """Begin again after `seq`, if that is earlier: the store has lost what it acknowledged."""
+        if seq < self._acked:
+            self._acked = seq
+            self._on_ack(seq)
+            if self._link is not None:
+                self._link.close()  # and greet anew: what is under way is of the old place
 
     def grown(self, newest: int) -> None:
         """Say that the record holds everything up to `newest`."""
@@ -68,6 +77,7 @@ class PageClient:
         await self._connection.run()
 
     async def _talk(self, link: Link[ToPair]) -> None:
+        self._link = link
         hello = self._hello(self._acked)
         self._newest = max(self._newest, hello.last_seq)
         link.send(hello)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.hot_writer import HotWriter
 from actors.lane_frames import PageHello
-from actors.outlets import Outlet
+from actors.outlets import Outlet, Paged
 from actors.page_client import PageClient
 from actors.spec import PairSpec, SinkSpec
 from market.streams import CANDLES, TICKS
@@ -16,7 +16,7 @@ from storage.pages import PAGE_EVENTS, PAGE_TICKS, encode_candles, encode_ticks
 Read = Callable[[int], tuple[int, bytes]]
 
 
-def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> Outlet:
+def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> Paged:
     """Connect one store of history to the pair's file; everything it is told is committed there."""
     newest = {TICKS: hot.last_tick_seq, CANDLES: hot.last_event_seq}[sink.stream]
     read = _ticks(hot) if sink.stream == TICKS else _candles(hot, sink.timeframe)
@@ -30,7 +30,7 @@ def outlet(spec: PairSpec, sink: SinkSpec, hot: HotFile, writer: HotWriter) -> O
     cursor = hot.cursor(sink.name)
     client = PageClient(sink.lane, hello, cursor, read_page, lambda seq: writer.set_cursor(sink.name, seq))
     table = {TICKS: "ticks", CANDLES: "events"}[sink.stream]
-    return Outlet(sink.name, table, client, newest, client.grown)
+    return Paged(Outlet(sink.name, table, client, newest, client.grown), sink.stream, client.rewind)
 
 
 def _ticks(hot: HotFile) -> Read:

@@ -99,6 +99,10 @@ class PairService:
             "more": swept.more,
         }
 
+    async def resync(self, store: str, from_ns: int) -> int:
+        """Have a store get everything since a time again; say how many of its streams begin anew."""
+        return await self._working().resync(store, from_ns)
+
     def status(self) -> dict[str, Any]:
         return report(self.spec, self.engine, self.failure)
 
@@ -191,6 +195,9 @@ class PairActor:
 
     async def sweep(self) -> dict[str, Any]:
         return await self._service.sweep()
+
+    async def resync(self, store: str, from_ns: int) -> int:
+        return await self._service.resync(store, from_ns)
 
     async def stop(self) -> int:
         """Drain; return how many ticks the record holds."""

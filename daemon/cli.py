@@ -199,6 +199,13 @@ def _answer_folder(run_dir: Path) -> TemporaryDirectory[str]:
     return folder
 
 
+class Store(StrEnum):
+    """A store of history that can be loaded anew."""
+
+    questdb = "questdb"
+    lancedb = "lancedb"
+
+
 @app.command()
 def verify(pair: PairName, config: Config = None) -> None:
     """Prove a pair's record: no hole in it, and everything computed from it is right."""
@@ -214,6 +221,37 @@ def verify(pair: PairName, config: Config = None) -> None:
     for text, ok, detail in claims:
         typer.echo(f"{'ok  ' if ok else 'FAIL'} {text}" + (f": {detail}" if detail else ""))
     raise typer.Exit(DONE if all(ok for _, ok, _ in claims) else FAILED)
+
+
+@app.command()
+def resync(
+    store: Annotated[Store, typer.Argument(metavar="questdb|lancedb", help="The store that lost rows.")],
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[PAIR...]", help="[default: all]")] = None,
+    *,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="T", help="A time [default: the beginning].")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Load a store again from the record, hot and archived; what it has already is not doubled."""
+    settings = _settings(config)
+    wanted = [Pair.parse(text) for text in pairs or []]
+    from daemon.control import NoDaemon, call
+    from daemon.similar import time_ns
+
+    from_ns = time_ns(since, "--from") if since is not None else 0
+    keys = [pair.key for pair in wanted]
+    try:
+        begun = call(
+            settings.control_socket, "resync", ASK_TIMEOUT_S, store=store.value, pairs=keys, from_ns=from_ns
+        )
+    except NoDaemon:
+        from daemon import offline
+
+        followed = wanted or [one.pair for one in settings.pairs]
+        begun = {pair.key: offline.resync(settings, pair, store.value, from_ns) for pair in followed}
+    for key, streams in begun.items():
+        typer.echo(f"{key}: {streams} streams begin again" if streams else f"{key}: nothing to send again")
 
 
 @app.command()

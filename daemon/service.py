@@ -117,7 +117,11 @@ class Service:
         async def verify(pair: str) -> dict[str, Any]:
             return {"claims": await self._ask(pair, "prove")}
 
-        return {"status": status, "query": query, "verify": verify}
+        async def resync(store: str, pairs: list[str], from_ns: int) -> dict[str, Any]:
+            keys = pairs or [one.name.removeprefix("pair:") for one in self.node.pairs]
+            return {key: await self._ask(key, "resync", store, from_ns) for key in keys}
+
+        return {"status": status, "query": query, "verify": verify, "resync": resync}
 
     async def _ask(self, pair: str, method: str, *arguments: Any) -> Any:
         try:

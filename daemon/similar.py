@@ -63,12 +63,12 @@ def similar(settings: Settings, pair: Pair, at_ns: int | None, k: int) -> list[M
     return _with_bars(settings, pair, state, table, k)
 
 
-def time_ns(text: str) -> int:
+def time_ns(text: str, option: str = "--at") -> int:
     """Read a time as RFC 3339; one that names no zone is UTC. Raises UsageError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"--at {text!r}: expected a time such as 2025-12-21T12:01:00Z") from error
+        raise UsageError(f"{option} {text!r}: expected a time such as 2025-12-21T12:01:00Z") from error
     since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.fromtimestamp(0, UTC)
     return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000
 
