@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ async def test_every_store_has_the_same_rows(tmp_path: Path) -> None:
             await _assert_archive(made, symbol)
             await complete(made, venue, symbol)
         assert (await supervisors(made))["retention"]["troubles"] == {}
+        await _loaded_again(made)
         await _stopped_well(made, venue)
 
 
@@ -160,6 +162,21 @@ async def _assert_archive(made: Daemon, symbol: str) -> None:
     await eventually(lambda: len(archived(made, "ticks", symbol, "seq")) > 100, SETTLE_S)
     numbers = archived(made, "ticks", symbol, "seq")
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def _loaded_again(made: Daemon) -> None:
+    """Lose what the stores have, and load it from hot rows and archive."""
+    for table in ("trades", "ohlcv_1m"):
+        sql(made).rows(f"TRUNCATE TABLE {table}")
+    shutil.rmtree(made.data / "lancedb")
+    for store in ("questdb", "lancedb"):
+        told = await made.ask("resync", store)
+        assert told.returncode == 0, told.stderr
+        streams = 2 if store == "questdb" else 1
+        assert told.stdout.splitlines() == [f"{key(s)}: {streams} streams begin again" for s in SYMBOLS]
+    for symbol in SYMBOLS:
+        await assert_questdb(made, symbol)
+        await assert_lancedb(made, symbol)
 
 
 async def _stopped_well(made: Daemon, venue: Exchange) -> None:
