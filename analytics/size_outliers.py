@@ -18,8 +18,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 X = TypeVar("X", float, Floats)
 
-_FEW = 32  # up to here only the sizes above the cut are judged, one by one
-_CUT_LASTS = 32  # sizes
+_FEW = 48  # up to here only the sizes above a cut are judged, one by one
 _NOISE = 1e-9  # of a window's sum of squares: a thousand times what rounding does to it
 _DOUBLE = 8  # bytes
 
@@ -33,7 +32,7 @@ class Params(msgspec.Struct, frozen=True):
 class State(msgspec.Struct):
     params: Params
     logs: bytes = b""  # of the last sizes, at most `window` doubles
-    cut: float = inf  # of the next `cut_lasts` logs none up to here is an outlier
+    cut: float = 0.0  # of the next `cut_lasts` logs none up to here is an outlier
     cut_lasts: int = 0
 
 
@@ -43,33 +42,39 @@ def init(params: Params) -> State:
 
 def step(state: State, sizes: Floats) -> Flags:
     """Judge sizes, in order: 1 is an outlier."""
-    logs = np.log(sizes)
-    params, first = state.params, len(state.logs) // _DOUBLE
+    logs, params, first = np.log(sizes), state.params, len(state.logs) // _DOUBLE
     known = state.logs + logs.tobytes()
+    is_few = len(logs) <= _FEW
+    if is_few and state.cut_lasts < len(logs):
+        state.cut, state.cut_lasts = _cut(params, np.frombuffer(state.logs)), _FEW
     state.logs = known[-params.window * _DOUBLE :]
-    if len(logs) > _FEW:
-        out = _many(params, np.frombuffer(known), first)
-    else:
-        out = np.zeros(len(logs), np.int8)
-        for k, log in enumerate(logs.tolist()):
-            if log > state.cut or k >= state.cut_lasts:
-                out[k] = _is_outlier(params, np.frombuffer(known), first + k)
     state.cut_lasts = max(0, state.cut_lasts - len(logs))
-    if not state.cut_lasts:
-        _cut(state)
+    if not is_few:
+        return _many(params, np.frombuffer(known), first)
+    out = np.zeros(len(logs), np.int8)
+    for k, log in enumerate(logs.tolist()):
+        if log > state.cut:
+            out[k] = _is_outlier(params, np.frombuffer(known), first + k)
     return out
 
 
-def _cut(state: State) -> None:
-    """Find a log size up to which nothing is an outlier for a while.
+def _cut(params: Params, known: Floats) -> float:
+    """Find a log size up to which none of the next `_FEW` is an outlier.
 
-    By Cantelli's inequality at most n / (1 + z^2) of n values are z deviations above their mean. A value that
-    more than so many in its window equal or exceed is not; those that leave meanwhile are not counted on.
+    Their windows share the last c sizes, of mean m and sum of squares M about it; let the j others, new or
+    about to leave, have the mean m + x. Then z deviations above the mean are at least
+    m + x j/n + z sqrt((M + x^2 c j/n) / (n - 1)), which is least, over x, as returned.
     """
-    params, logs = state.params, np.frombuffer(state.logs)
-    rank = int(params.window / (1 + params.z**2)) + 1 + _CUT_LASTS
-    if len(logs) >= rank:
-        state.cut, state.cut_lasts = float(np.partition(logs, -rank)[-rank]), _CUT_LASTS
+    core = known[max(0, len(known) - max(0, params.window - _FEW)) :]
+    c, n = len(core), len(core) + _FEW
+    loss = _FEW * (n - 1) / (n * params.z**2 * c) if c else 1.0
+    if loss >= 1.0:
+        return -inf
+    offs = core - core[-1]
+    total, square = float(np.add.reduce(offs)), float(offs @ offs)
+    spread = max(0.0, square - total * total / c - _NOISE * square)
+    mean = float(core[-1]) + total / c - _NOISE * sqrt(square / c)
+    return mean + params.z * sqrt(spread / (n - 1) * (1.0 - loss))
 
 
 def _is_outlier(params: Params, known: Floats, at: int) -> bool:

@@ -7,17 +7,19 @@ there are, then may create one, then may prolong the base.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from analytics import atr
-from analytics.zone_shapes import Params, Prices, edges, is_base, is_impulse, strength
+from analytics import atr, zone_shapes
+from analytics.zone_shapes import Prices, edges, is_base, is_impulse, strength
 from market.rows import Candle, Zone
 from market.times import rfc3339
 
 CREATED, TESTED, BROKEN = "ZONE_CREATED", "ZONE_TESTED", "ZONE_BROKEN"
 DISPLACED = ""  # leaves without an event
+
+Params: TypeAlias = zone_shapes.Params
 
 
 class Active(msgspec.Struct, array_like=True):

@@ -42,7 +42,7 @@ def worlds(draw: st.DrawFn, max_size: int = 400) -> Ticks:
     spikes = rng.choice([0] * 40 + [-300, 300, 60], size)
     prices = (60_000 + np.cumsum(steps + jumps) + spikes) / 100
     regimes = rng.choice([1e-8, 1.0, 1.0, 1e12], 1 + size // 100)[np.arange(size) // 100]
-    spread = draw(st.sampled_from([0.0, 1e-9, 0.5, 3.0]))
+    spread = draw(st.sampled_from([0.0, 1e-3, 0.5, 3.0]))
     sizes = regimes * np.exp(spread * rng.standard_normal(size)) * rng.choice([1] * 60 + [1_000], size)
     return made(prices, sizes)
 
@@ -67,6 +67,7 @@ def of_size(length: int, count: int) -> list[slice]:
 
 
 @given(st.data(), st.sampled_from(SHORT), st.sampled_from([0.0, 0.01, 0.5]))
+@settings(deadline=None)
 def test_any_split_gives_what_the_text_says_tick_by_tick(
     draw: st.DataObject, params: anomaly.Params, tick_size: float
 ) -> None:
@@ -76,6 +77,7 @@ def test_any_split_gives_what_the_text_says_tick_by_tick(
 
 
 @given(worlds(), st.sampled_from(SHORT), st.integers(1, 90))
+@settings(deadline=None)
 def test_so_do_batches_of_any_size(ticks: Ticks, params: anomaly.Params, length: int) -> None:
     batches = of_size(length, len(ticks))
     assert fold(ticks, batches, params=params) == anomaly_reference.flags(ticks, 0.01, params)
@@ -95,7 +97,7 @@ def test_the_default_windows_on_a_long_walk_with_spikes(seed: int) -> None:
 
 
 @given(st.data(), st.sampled_from(SHORT))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_saved_state_continues_equal(draw: st.DataObject, params: anomaly.Params) -> None:
     ticks = draw.draw(worlds())
     state, parts = anomaly.init(params, 0.01), list[anomaly.Flagged]()
@@ -106,7 +108,7 @@ def test_a_saved_state_continues_equal(draw: st.DataObject, params: anomaly.Para
 
 
 @given(worlds(), st.integers(-20, 20), st.integers(-40, 40))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_neither_the_price_level_nor_the_unit_of_sizes_matters(ticks: Ticks, prices: int, sizes: int) -> None:
     scaled = ticks.copy()
     scaled["price"] *= 2.0**prices
@@ -117,9 +119,30 @@ def test_neither_the_price_level_nor_the_unit_of_sizes_matters(ticks: Ticks, pri
 
 
 @given(st.lists(st.booleans(), min_size=1), st.integers(1, 9))
+@settings(deadline=None)
 def test_counts_are_of_the_whole_window_before(mask: list[bool], window: int) -> None:
     expected = [sum(mask[at - window : at]) for at in range(window, len(mask))]
     assert price_outliers._counts(np.array(mask), window).tolist() == expected
+
+
+@given(st.data(), st.integers(60, 200), st.sampled_from([1.5, 2.0, 4.0]))
+@settings(max_examples=50, deadline=None)
+def test_no_threshold_of_the_next_sizes_is_below_the_cut(draw: st.DataObject, window: int, z: float) -> None:
+    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
+    params = size_outliers.Params(window, 6, z)
+    logs = rng.standard_normal(draw.draw(st.integers(2, window))) * draw.draw(st.sampled_from([1e-6, 1, 10]))
+    cut = size_outliers._cut(params, logs)
+    later = logs.mean() + draw.draw(st.floats(-6, 6)) * logs.std()
+    for count in (0, 1, 5, 20, 40, size_outliers._FEW - 1):
+        known = np.append(logs, np.full(count, later))[-window:]
+        assert known.mean() + z * known.std(ddof=1) > cut
+    assert cut < logs.mean() + z * logs.std(ddof=1)
+
+
+def test_a_cut_is_near_the_threshold() -> None:
+    logs = np.random.default_rng(5).standard_normal(500)
+    assert 3.5 < size_outliers._cut(size_outliers.Params(), logs) < 4.1
+    assert size_outliers._cut(size_outliers.Params(window=48), logs[:48]) == -np.inf
 
 
 def wobbling(count: int) -> Floats:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics import atr
@@ -71,11 +71,13 @@ def same(got: list[float | None], expected: list[float | None]) -> bool:
 
 
 @given(bars(), st.integers(1, 20))
+@settings(deadline=None)
 def test_it_equals_the_definition_in_exact_arithmetic(rows: list[Candle], n: int) -> None:
     assert same(fold(rows, n), reference(rows, n))
 
 
 @given(bars(), st.integers(1, 20))
+@settings(deadline=None)
 def test_a_saved_state_continues_equal(rows: list[Candle], n: int) -> None:
     state, out = atr.init(n), []
     for row in rows:

@@ -22,11 +22,13 @@ def all_of(bars: list[Candle], params: Params | None = None) -> list[Change]:
 
 
 @given(worlds())
+@settings(deadline=None)
 def test_zones_equal_a_reference_that_sees_the_whole_list(bars: list[Candle]) -> None:
     assert same(fold(bars), reference(bars))
 
 
 @given(worlds(), st.integers(1, 5))
+@settings(deadline=None)
 def test_so_do_zones_that_displace_each_other(bars: list[Candle], most: int) -> None:
     assert same(fold(bars, Params(max_active=most)), reference(bars, most))
 
@@ -61,6 +63,7 @@ def test_a_51st_zone_displaces_the_weakest() -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_any_split_and_any_restart_give_the_same(draw: st.DataObject) -> None:
     bars = draw.draw(worlds())
     state, out = zones.init(MINUTE_NS, "1m", Params(max_active=6)), list[Change]()
@@ -71,6 +74,7 @@ def test_any_split_and_any_restart_give_the_same(draw: st.DataObject) -> None:
 
 
 @given(worlds())
+@settings(deadline=None)
 def test_changes_tell_what_is_active_and_only_move_forward(bars: list[Candle]) -> None:
     state, kept, gone = zones.init(MINUTE_NS, "1m", Params(max_active=8)), dict[str, Zone](), set[str]()
     for bar in bars:
@@ -94,13 +98,14 @@ def test_changes_tell_what_is_active_and_only_move_forward(bars: list[Candle]) -
 
 
 @given(worlds())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_nothing_later_is_used(bars: list[Candle]) -> None:
     half = len(bars) // 2
     assert fold(bars[:half]) == fold(bars)[:half]
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.2, 0.5, 0.9]))
+@settings(deadline=None)
 def test_a_mirrored_market_swaps_demand_and_supply(seed: int, drift: float) -> None:
     bars = made(seed, 150, drift)
     mirrored = [
@@ -122,6 +127,7 @@ def test_a_mirrored_market_swaps_demand_and_supply(seed: int, drift: float) -> N
 
 
 @given(worlds(), st.integers(-30, 30), st.integers(-10, 10))
+@settings(deadline=None)
 def test_neither_the_price_level_nor_the_unit_of_volume_matters(
     bars: list[Candle], sizes: int, prices: int
 ) -> None:
