@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feeds.replay import Ids, ReplayFeed
 from market.inputs import GapClosed, GapOpened, TickBatch
 from market.rows import Candle
 from market.ticks import Ticks
+from market.times import NS_PER_S
 from storage.compact import compact_all
 from storage.journal import segments
 from storage.proof import prove
@@ -161,3 +163,26 @@ def test_gaps_without_ids_are_null_in_the_file_and_after_it_was_lost(folder: Pat
         "2 faults in 10 rows; the first at 9: is OPEN: cut"
     ]
     pair.close()
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_a_replay_goes_on_where_a_kill_ended_it_and_repeats_nothing(
+    folder: Path, *, contiguous: bool
+) -> None:
+    """Replay files of text ids, and again; one side knows that ids are not contiguous, one finds out."""
+    rows = [f"id-{n},1.5,2,buy,{1_700_000_000_000_000_000 + n // 5 * NS_PER_S}" for n in range(12_000)]
+    files = folder.parents[2] / "b.csv", folder.parents[2] / "a.csv"
+    for file, part in zip(files, (rows[:9_000], rows[8_000:]), strict=True):
+        file.write_text("\n".join(["trade_id,price,size,side,ts_event_ns", *part]))
+    for takes in (1, 2, 99, 99):
+        pair = Living(folder, ENGINE)
+        ledger = pair.files.core.state.ledger
+        known = Ids(contiguous, ledger.recent_ids)
+        feed = ReplayFeed(files, 0, ledger.next_id, ledger.last_ts_ns, known)
+        for _ in range(takes):
+            pair.take(*feed.take(1, None))
+        pair.flush()
+        names = [row[5] for row in pair.seen()["ticks"]]
+        assert names == [row.partition(",")[0] for row in rows[: len(names)]]
+        pair.close()
+    assert (len(names), feed.replayed, feed.duplicates) == (12_000, 0, 13_000)
