@@ -96,6 +96,17 @@ def test_the_default_windows_on_a_long_walk_with_spikes(seed: int) -> None:
         assert fold(ticks, of_size(length, 1_500)) == expected
 
 
+def test_a_level_may_be_longer_than_a_batch() -> None:
+    params = anomaly.Params(price_outliers.Params(level=80, window=9))
+    prices = 60_000 * np.exp(np.random.default_rng(2).standard_normal(300) * 1e-4)
+    prices[::20] *= 1.02
+    ticks = made(prices)
+    expected = anomaly_reference.flags(ticks, 0.01, params)
+    assert sum(expected[0]) >= 5
+    assert fold(ticks, of_size(70, 300), params=params) == expected
+    assert fold(ticks, [slice(None)], params=params) == expected
+
+
 @given(st.data(), st.sampled_from(SHORT))
 @settings(max_examples=50, deadline=None)
 def test_a_saved_state_continues_equal(draw: st.DataObject, params: anomaly.Params) -> None:
