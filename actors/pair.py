@@ -23,7 +23,7 @@ from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
 from feeds.live import Address, LiveFeed
 from feeds.overlap import Overlap
-from feeds.replay import ReplayFeed
+from feeds.replay import Ids, ReplayFeed
 from feeds.splice import Splice
 from feeds.splicer import Courtesy, Splicer
 from feeds.venue import Venue
@@ -140,7 +140,8 @@ class PairService:
     def _feed(self, files: PairFiles) -> Feed:
         ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine
         if isinstance(source, ReplaySource):
-            return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns)
+            ids = Ids(self.spec.contiguous, ledger.recent_ids)
+            return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns, ids)
         pair = self.spec.pair
         venue = VENUES[pair.exchange, pair.market]
         rules = IntakeRules(engine.stale_after_s, engine.close_grace_ms, engine.quotes_interval_ms)

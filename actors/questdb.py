@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from actors.page_service import Delivery, PageService
 from actors.supervise import bring_back, end, give_way, live, vitals
-from market.errors import Retryable
+from market.errors import MarketdError, Retryable
 from market.pairs import Pair
 from market.streams import TICKS
 from storage.pages import decode_candles, decode_ticks
 from storage.questdb import QuestDB
 from storage.questdb_frames import CandleRows, TradeRows
+from storage.questdb_retention import Policy, retain
+from storage.questdb_sql import Sql
+from storage.questdb_url import parse
+
+log = structlog.get_logger(__name__)
+LOOK_S = 60.0
+EXPORT_TIMEOUT_S = 600.0
 
 
 class QuestDBPages:
@@ -24,6 +34,7 @@ class QuestDBPages:
         self._url = ""
         self._server: QuestDB | None = None
         self._rejected = 0
+        self._health: dict[str, Any] = {}
 
     def prepare(self) -> None:
         """Connect, to where the server is now, and see that its tables are right."""
@@ -48,7 +59,19 @@ class QuestDBPages:
         self._ready().ping()
 
     def status(self) -> dict[str, Any]:
-        return {"rejected": self._rejected}
+        return {"rejected": self._rejected, "tables": self._health}
+
+    def look(self, policy: Policy) -> int:
+        """See how the tables are, and archive old days; return the rows archived. Raises MarketdError."""
+        self._ready()
+        health = QuestDB(self._url).health()
+        self._health = {
+            "rows": health.rows,
+            "lag": health.lag,
+            "suspended": health.suspended,
+            "view": health.view,
+        }
+        return retain(Sql(parse(self._url), EXPORT_TIMEOUT_S), policy)
 
     def close(self) -> None:
         if self._server is not None:
@@ -64,19 +87,36 @@ class QuestDBPages:
 class QuestDBSupervisor:
     """The service as an actor's class; create it where an event loop runs."""
 
-    def __init__(self, path: Path, where: str | Path, prepare: Callable[[], None]) -> None:
+    def __init__(self, path: Path, where: str | Path, policy: Policy, prepare: Callable[[], None]) -> None:
         prepare()
         give_way()
         bring_back("pyarrow", "pandas")
-        self._service = PageService("questdb", path, QuestDBPages(where))
+        self._pages, self._policy = QuestDBPages(where), policy
+        self._service = PageService("questdb", path, self._pages)
+        self._archived, self._trouble = 0, ""
         self._task = live(self._service.run())
+        self._looking = live(self._look())
 
     async def status(self) -> dict[str, Any]:
-        return vitals() | self._service.status()
+        own = {"archived": self._archived, "trouble": self._trouble}
+        return vitals() | self._service.status() | own
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""
+        await end(self._looking)
         await end(self._task)
+
+    async def _look(self) -> None:
+        """Look after the tables now and then; what cannot be done now is tried the next time."""
+        while True:
+            try:
+                self._archived += await asyncio.to_thread(self._pages.look, self._policy)
+                self._trouble = ""
+            except MarketdError as error:
+                if self._service.status()["ok"] and self._trouble != str(error):
+                    log.warning("questdb_not_tended", reason=str(error))
+                self._trouble = str(error)
+            await asyncio.sleep(LOOK_S)
 
 
 def _told(file: Path) -> str:

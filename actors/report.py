@@ -34,7 +34,7 @@ def _working(engine: Engine) -> dict[str, Any]:
     return {
         **engine.feed_status,
         "ticks": ledger.next_seq - 1,
-        "last_trade_id": (ledger.next_id or 0) - 1,
+        "last_trade_id": ledger.recent_ids[-1] if ledger.recent_ids else (ledger.next_id or 0) - 1,
         "last_price": ledger.last_price or None,
         "last_trade_ns": ledger.last_ts_ns,
         "cvd": market.get("cvd"),

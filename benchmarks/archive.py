@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import rig
 from benchmarks.figures import Figure
 from market.pairs import Pair
-from market.rows import Rows
+from market.rows import Rows, TickRows
 from market.ticks import TICK, Ticks
 from storage.archive import place_of
 from storage.compact import compact_all
@@ -58,7 +58,7 @@ def _life(root: Path) -> list[Figure]:
     held_s: list[float] = []
     with closing(_opened(root)) as hot:
         for part in np.array_split(recorded, SWEEPS):
-            hot.flush(Rows(ticks=[(hot.last_tick_seq() + 1, part)]), hot.position + 1)
+            hot.flush(Rows(ticks=[TickRows(hot.last_tick_seq() + 1, part)]), hot.position + 1)
             with _another_thread() as gaps_s:
                 start_s = time.perf_counter()
                 _swept(hot, part[:0])
@@ -106,7 +106,7 @@ def _opened(root: Path) -> HotFile:
 
 def _swept(hot: HotFile, ticks: Ticks) -> Swept:
     if len(ticks):
-        hot.flush(Rows(ticks=[(hot.last_tick_seq() + 1, ticks)]), hot.position + 1)
+        hot.flush(Rows(ticks=[TickRows(hot.last_tick_seq() + 1, ticks)]), hot.position + 1)
     return hot.sweep({"ticks": (NEVER_NS, None)})
 
 

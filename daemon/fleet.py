@@ -19,6 +19,7 @@ from daemon.ray_head import PAIR_RESOURCE
 from daemon.settings import EMBEDDED, Settings
 from daemon.watched import Watched
 from storage.bus import stream_maxlen
+from storage.questdb_retention import Policy
 
 FOREVER: dict[str, Any] = {
     "max_restarts": -1,
@@ -65,7 +66,12 @@ def _supervisors(settings: Settings, specs: Sequence[PairSpec], redis_url: str) 
     if settings.questdb.enabled:
         embedded = settings.questdb.url == EMBEDDED
         where = settings.questdb_url_file if embedded else settings.questdb.url
-        out["questdb"] = QuestDBSupervisor, settings.lane("questdb"), where
+        policy = Policy(
+            settings.data_dir / "archive" / "questdb" / "trades",
+            settings.questdb.hot_days,
+            settings.questdb.archive_days,
+        )
+        out["questdb"] = QuestDBSupervisor, settings.lane("questdb"), where, policy
     if settings.embeddings.enabled:
         model, index = settings.embeddings.model, settings.embeddings.index
         folder = settings.data_dir / "lancedb"

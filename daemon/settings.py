@@ -91,10 +91,15 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestDBSettings:
-    """`url` is a client's configuration string, which may hold a password: it is never shown."""
+    """`url` is a client's configuration string, which may hold a password: it is never shown.
+
+    Trades stay `hot_days` in the server and then `archive_days` as Parquet files; 0: for ever.
+    """
 
     url: str = field(default=EMBEDDED, repr=False)
     enabled: bool = True
+    hot_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    archive_days: Annotated[int, Meta(ge=0, le=36_500)] = 730
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

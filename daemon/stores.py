@@ -15,6 +15,8 @@ def lines(status: Report) -> list[str]:
         f"{store}: {', '.join(lags)}{_state(supervisors.get(_SERVED_BY.get(store, '')))}"
         for store, lags in _lags(status["pairs"]).items()
     ]
+    if questdb := supervisors.get("questdb"):
+        out += _tables(questdb)
     if retention := supervisors.get("retention"):
         out.append(f"archive: {_archive(retention)}{_troubles(retention.get('troubles', {}))}")
     for name, server in servers.items():
@@ -62,6 +64,22 @@ def _state(supervisor: Report | None) -> str:
     rows = f", {supervisor['rows']:,} rows written" if supervisor.get("rows") else ""
     rejected = f", {supervisor['rejected']:,} rejected" if supervisor.get("rejected") else ""
     return f"{rows}{rejected}" + (f"; {wrong}" if wrong else "")
+
+
+def _tables(questdb: Report) -> list[str]:
+    """Say how QuestDB's tables are: rows that can be read, and what keeps others from it."""
+    tables = questdb.get("tables", {})
+    if not tables:
+        return []
+    said = []
+    for name, rows in sorted(tables["rows"].items()):
+        lag = tables["lag"].get(name, 0)
+        stopped = ", suspended" if name in tables["suspended"] else ""
+        said.append(f"{name} {rows:,}{f' ({lag} transactions behind)' if lag else ''}{stopped}")
+    view = "" if tables["view"] in {"valid", "refreshing"} else f"; its view is {tables['view']}"
+    archived = f"; {questdb['archived']:,} rows archived" if questdb.get("archived") else ""
+    trouble = f"; not archived: {questdb['trouble']}" if questdb.get("trouble") else ""
+    return [f"questdb tables: {', '.join(said)}{view}{archived}{trouble}"]
 
 
 def _archive(retention: Report) -> str:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
 
 from market.errors import Fatal
+from storage.questdb_migrations import Migration, migrate, migrations
 from storage.questdb_sql import Sql, literal
 
 OLDEST = (9, 0)  # binary numbers in the line protocol, and materialized views that are no preview
@@ -18,41 +20,34 @@ log = structlog.get_logger(__name__)
 
 
 class Table(NamedTuple):
+    """What a table of ours must have; the SQL files of migrations say the rest."""
+
     name: str
-    columns: str  # as in CREATE TABLE
-    partition: str
+    types: dict[str, str]
     keys: tuple[str, ...]  # beside the timestamp
 
-    @property
-    def types(self) -> dict[str, str]:
-        pairs = (column.split()[:2] for column in self.columns.split(","))
-        return {name: kind for name, kind in pairs}  # noqa: C416 - dict() does not take lists of two
 
-    @property
-    def ddl(self) -> str:
-        return (
-            f"CREATE TABLE IF NOT EXISTS {self.name} ({self.columns}) TIMESTAMP(timestamp)"
-            f" PARTITION BY {self.partition} WAL DEDUP UPSERT KEYS(timestamp, {', '.join(self.keys)})"
-        )
+def _types(text: str) -> dict[str, str]:
+    return dict(column.split() for column in text.split(", "))
 
 
-_OHLCV = (
-    "symbol SYMBOL, open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE, volume DOUBLE, vwap DOUBLE,"
-    " trade_count LONG, timestamp TIMESTAMP"
+_OHLCV = _types(
+    "symbol SYMBOL, open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE, volume DOUBLE, vwap DOUBLE, "
+    "trade_count LONG, timestamp TIMESTAMP"
 )
 TRADES = Table(
     "trades",
-    "symbol SYMBOL CAPACITY 256 CACHE, price DOUBLE, size DOUBLE, timestamp TIMESTAMP,"
-    " exchange SYMBOL CAPACITY 32 NOCACHE, side SYMBOL CAPACITY 2 NOCACHE, seq LONG, trade_id VARCHAR",
-    "DAY",
+    _types(
+        "symbol SYMBOL, price DOUBLE, size DOUBLE, timestamp TIMESTAMP, exchange SYMBOL, side SYMBOL, "
+        "seq LONG, trade_id VARCHAR"
+    ),
     ("symbol", "seq"),
 )
-OHLCV_1M = Table("ohlcv_1m", _OHLCV, "DAY", ("symbol",))
-OHLCV_1D = Table("ohlcv_1d", _OHLCV, "YEAR", ("symbol",))
-DEAD_LETTERS = Table(  # a row that was refused as JSON, at its own time (1970 where that was the fault)
+OHLCV_1M = Table("ohlcv_1m", _OHLCV, ("symbol",))
+OHLCV_1D = Table("ohlcv_1d", _OHLCV, ("symbol",))
+DEAD_LETTERS = Table(
     "dead_letters",
-    "table_name SYMBOL, symbol VARCHAR, reason VARCHAR, row VARCHAR, timestamp TIMESTAMP",
-    "YEAR",
+    _types("table_name SYMBOL, symbol VARCHAR, reason VARCHAR, row VARCHAR, timestamp TIMESTAMP"),
     ("table_name", "symbol", "row"),
 )
 TABLES = (TRADES, OHLCV_1M, OHLCV_1D, DEAD_LETTERS)
@@ -62,23 +57,28 @@ _VIEW_TYPES = {
     "symbol": "SYMBOL",
     **dict.fromkeys(("open", "high", "low", "close", "volume"), "DOUBLE"),
 }
-_VIEW_DDL = (
-    f"CREATE MATERIALIZED VIEW IF NOT EXISTS {VIEW} AS (SELECT timestamp, symbol, first(open) open,"
-    " max(high) high, min(low) low, last(close) close, sum(volume) volume FROM ohlcv_1m SAMPLE BY 1h)"
-    " PARTITION BY MONTH"
-)
 
 
 def prepare(sql: Sql) -> None:
     """Make what is missing and mend what stands still; raises Fatal where something else has our names."""
     check_version(sql.rows("SELECT build()")[0][0])
+    known = migrations()
+    migrate(sql, known)
+    _restore(sql, known)
     for table in TABLES:
-        sql.rows(table.ddl)
         check(sql, table)
-    sql.rows(_VIEW_DDL)
     _check_columns(sql, VIEW, _VIEW_TYPES)
     _resume(sql)
     _refresh(sql)
+
+
+def _restore(sql: Sql, known: Sequence[Migration]) -> None:
+    """Make again what somebody dropped after it was made."""
+    there = {name for (name,) in sql.rows("SELECT table_name FROM tables()")}
+    if not {VIEW, *(table.name for table in TABLES)} <= there:
+        for one in known:
+            for statement in one.statements:
+                sql.rows(statement)
 
 
 def check_version(build: str) -> None:

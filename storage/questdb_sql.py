@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import os
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +34,26 @@ class Sql:
         if status == http.client.OK and answer and "error" not in answer:
             return list(answer.get("dataset", []))
         raise self._fault(status, answer)
+
+    def export(self, sql: str, path: Path) -> None:
+        """Write the rows of a query as a Parquet file, which is on the disk when this returns.
+
+        Raises Retryable for a fault of the server or of our disk; what was written by then stays there.
+        """
+        connection = self._connection()
+        try:
+            connection.request("GET", f"/exp?fmt=parquet&query={quote(sql)}", headers=self._headers)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise self._fault(response.status, _parsed(response.read(_READ_BYTES)))
+            with path.open("wb") as file:
+                shutil.copyfileobj(response, file, _READ_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, http.client.HTTPException) as error:
+            raise Retryable(f"QuestDB at {self._address}: export to {path}: {error}") from error
+        finally:
+            connection.close()
 
     def _answer(self, sql: str) -> tuple[int, bytes]:
         deadline = time.monotonic() + self._timeout_s

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from actors.hot_writer import CHECKPOINT_BYTES, HotWriter
-from market.rows import Rows
+from market.rows import Rows, TickRows
 from market.ticks import TICK
 from storage.hot import HotFile
 
@@ -16,7 +16,7 @@ def many(first: int) -> Rows:
     ticks = np.zeros(TICKS, TICK)
     ticks["trade_id"] = np.arange(first, first + TICKS)
     ticks["side"] = 1
-    return Rows(ticks=[(first, ticks)])
+    return Rows(ticks=[TickRows(first, ticks)])
 
 
 async def test_a_log_that_has_grown_is_folded_into_the_file_but_not_at_every_flush(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ async def test_tables_are_as_promised_and_kept_when_they_are_there(
         ["ohlcv_1d", "YEAR", True, True, 0],
         ["ohlcv_1h", "MONTH", True, False, 0],
         ["ohlcv_1m", "DAY", True, True, 0],
+        ["schema_migrations", "YEAR", False, False, 0],
         ["trades", "DAY", True, True, 0],
     ]
     views = "SELECT view_name, base_table_name, view_status FROM materialized_views()"
