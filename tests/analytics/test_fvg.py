@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics import candles, fvg
@@ -42,6 +42,7 @@ def after(bars: list[Candle], params: Params = NO_FILTER) -> list[Change]:
     return fold(bars, params)[-1]
 
 
+@settings(deadline=None)
 @given(
     worlds(),
     st.sampled_from([NO_FILTER, Params(require_middle_direction=False), Params(min_gap_ticks=3)]),
@@ -50,12 +51,14 @@ def test_gaps_are_what_following_each_of_them_gives(bars: list[Candle], params: 
     assert same(fold(bars, params), reference(bars, params))
 
 
+@settings(deadline=None)
 @given(worlds(), st.sampled_from([0.25, 0.5, 1.0]))
 def test_a_gap_is_wide_by_the_range_after_its_third_bar(bars: list[Candle], least: float) -> None:
     params = Params(min_gap_atr=least)
     assert same(fold(bars, params), reference(bars, params))
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_a_gap_is_touched_by_the_first_bar_that_comes_to_its_edge(bars: list[Candle]) -> None:
     assert touches(bars) == reference_touches(bars)
@@ -88,6 +91,7 @@ def test_gaps_of_bars_made_of_recorded_trades() -> None:
     assert sum(change.event == "FVG_OPENED" for changes in got for change in changes) > 50
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_split_gives_what_the_bars_give_one_by_one(draw: st.DataObject) -> None:
     bars = draw.draw(worlds())
@@ -97,6 +101,7 @@ def test_any_split_gives_what_the_bars_give_one_by_one(draw: st.DataObject) -> N
     assert got == [change for changes in fold(bars) for change in changes]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_saved_state_continues_equal(draw: st.DataObject) -> None:
     bars, params = draw.draw(worlds()), Params(min_gap_atr=draw.draw(st.sampled_from([0.0, 0.25])))
@@ -107,6 +112,7 @@ def test_a_saved_state_continues_equal(draw: st.DataObject) -> None:
     assert got == [change for changes in fold(bars, params) for change in changes]
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_a_mirror_swaps_bullish_and_bearish(bars: list[Candle]) -> None:
     mirrored = [
@@ -129,6 +135,7 @@ def test_a_mirror_swaps_bullish_and_bearish(bars: list[Candle]) -> None:
     assert same(fold(mirrored), swapped)
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_a_gap_only_goes_forward_and_is_shown_while_it_is_open(bars: list[Candle]) -> None:
     state = fvg.init(WIDTH_NS, "3h", NO_FILTER, TICK_SIZE)
@@ -260,6 +267,13 @@ def test_before_bar_14_no_gap_is_wide_enough_by_the_range() -> None:
     late += [x._replace(ts_ns=x.ts_ns + 14 * WIDTH_NS) for x in BULLISH]
     assert after(BULLISH, params) == []
     assert [x.event for x in after(late, params)] == ["FVG_OPENED"]
+
+
+@pytest.mark.parametrize(("least", "count"), [(0.5, 1), (0.51, 0)])
+def test_a_gap_of_just_the_least_range_counts(least: float, count: int) -> None:
+    bars = [candle(k, (1000, 1050, 950, 1050)) for k in range(15)]  # every true range is 1
+    bars += [candle(15, (1050, 1150, 1050, 1150)), candle(16, (1150, 1200, 1100, 1150))]
+    assert len(after(bars, Params(min_gap_atr=least))) == count
 
 
 def test_flat_bars_reach_a_gap_and_make_none() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import floor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics.profile_area import area
@@ -17,7 +18,8 @@ from tests.recordings import HERE, trades
 TICK_SIZES = (1e-8, 5e-7, 0.0001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
 
 
-@given(st.sampled_from(TICK_SIZES), st.integers(1, 10**10), st.sampled_from([1, 2, 25]))
+@settings(deadline=None)
+@given(st.sampled_from(TICK_SIZES), st.integers(1, 10**14), st.sampled_from([1, 2, 25]))
 def test_a_multiple_of_the_tick_is_found_and_given_back(tick_size: float, ticks: int, bin_ticks: int) -> None:
     price = float(ticks * Decimal(repr(tick_size)))
     row = row_of(price, tick_size, bin_ticks)
@@ -26,6 +28,7 @@ def test_a_multiple_of_the_tick_is_found_and_given_back(tick_size: float, ticks:
     assert prices_of([row], tick_size, bin_ticks) == [lower]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-8, 1e300), min_size=1, max_size=20),
     st.sampled_from(TICK_SIZES),
@@ -34,6 +37,15 @@ def test_a_multiple_of_the_tick_is_found_and_given_back(tick_size: float, ticks:
 def test_many_prices_are_placed_as_one_by_one(prices: list[float], tick_size: float, bin_ticks: int) -> None:
     rows = [row_of(price, tick_size, bin_ticks) for price in prices]
     assert rows_of(np.array(prices), tick_size, bin_ticks).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("price", "row"),
+    [(240.08379343, 24_008_379_343), (240.083793429, 24_008_379_342), (0.00141342, 141_342)],
+)
+def test_a_price_of_many_ticks_is_on_its_own(price: float, row: int) -> None:
+    assert floor(240.08379343 / 1e-8 + 1e-6) == 24_008_379_342  # what a fixed tolerance makes of it
+    assert row_of(price, 1e-8, 1) == row
 
 
 @pytest.mark.parametrize(
@@ -90,6 +102,15 @@ def test_the_walk_through_a_large_profile(size: int, share: float, filled: float
         step,
     )
     assert area(rows, units / 1e5, share, step) == expected
+
+
+@given(st.integers(0, 2**32), st.integers(1, 99), st.sampled_from([1, 2]), st.sampled_from([2, 9]))
+@settings(max_examples=40, deadline=None)
+def test_ties_where_one_look_ends_and_the_next_begins(seed: int, share: int, step: int, most: int) -> None:
+    units = np.random.default_rng(seed).integers(1, most, 3_000).astype(float)
+    units[1_500] = 10.0
+    volumes = {row: Decimal(int(unit)) for row, unit in enumerate(units)}
+    assert area(np.arange(3_000), units, share / 100, step) == walked(volumes, Decimal(share) / 100, step)
 
 
 @pytest.mark.parametrize("step", [1, 2])
