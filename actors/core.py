@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from math import isclose
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 
-from actors.folds import Bar, Folds
-from actors.history import History, Rewind, joined, late_since, replayed
-from actors.payloads import payload
-from actors.state import MAX_RECENT_IDS, MAX_REVISIONS, CoreState, Gap, dump, load
-from market.events import Event
+from actors import holes
+from actors.cutting import cut, parted, silence_ns
+from actors.effects import Effects
+from actors.facts import Fact
+from actors.folds import Folds, Living
+from actors.history import History, Numbered, first_key, key_of, numbered, order_of, replayed, together
+from actors.past import Past
+from actors.restate import Run, changes, moved
+from actors.state import (
+    DECIDING_TRADES,
+    MAX_RECENT_IDS,
+    MAX_REVISIONS,
+    MAX_TICK_SIZES,
+    CoreState,
+    Ledger,
+    dump,
+)
+from analytics.params import AnalyticsParams
+from analytics.profile_rows import tick_size_of
 from market.inputs import (
     Began,
     Clock,
@@ -29,34 +41,26 @@ from market.inputs import (
     Rejected,
     TickBatch,
 )
-from market.rows import Candle, EventRow, OrderFlow, QuoteRow, RejectedRow, Row, Rows, TickRows
-from market.ticks import EMPTY, Ticks, in_order
-from market.times import NS_PER_S, rfc3339
+from market.rows import Candle, Flags, OrderFlow, QuoteRow, RejectedRow, Row, TickRows
+from market.ticks import EMPTY, Ticks
+from market.times import DAY_NS, floor_ns, rfc3339
 
-SILENCE_BARS = 1_000  # of the shortest timeframe, closed in one go
-
-
-@dataclass(slots=True)
-class Effects:
-    """What the shell has to do: write the rows, announce the events."""
-
-    rows: Rows = field(default_factory=Rows)
-    events: list[Event] = field(default_factory=list)
+WARM_UP_NS = 2 * DAY_NS
 
 
 class PairCore:
     """Fold one pair's journal; `contiguous` says whether the venue's ids are."""
 
     def __init__(self, state: CoreState, history: History, *, contiguous: bool = True) -> None:
-        self._state, self._history, self._contiguous = state, history, contiguous
+        self._state, self._past, self._contiguous = state, Past(state, history), contiguous
         self._out = Effects()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             TickBatch: self._ticks,
             Quote: self._quote,
             Clock: self._clock,
             Began: self._began,
-            GapOpened: self._gap_opened,
-            GapClosed: self._gap_closed,
+            GapOpened: lambda hole: holes.opened(self._state.ledger, self._out, hole),
+            GapClosed: lambda end: holes.closed(self._state.ledger, self._out, end),
             Rejected: self._rejected,
             FeedStale: self._stale,
             FeedRecovered: self._recovered,
@@ -70,31 +74,49 @@ class PairCore:
     def records(self, inputs: Sequence[Input]) -> Iterator[list[Input]]:
         """Cut inputs into journal records; each must be handled before the next is asked for.
 
-        None moves the clock before its own ticks are judged late, and none closes more bars than
-        SILENCE_BARS of the shortest timeframe: a longer silence is crossed by clocks.
+        None moves the clock before its own ticks are judged late, none closes more bars or steps than
+        memory should hold (a longer silence is crossed by clocks), and one ends with the trade that decides
+        the tick size.
         """
-        silence_ns = SILENCE_BARS * min(self.timeframes_s) * NS_PER_S
-        for record in _cut(inputs, silence_ns):
+        longest_ns = silence_ns(self.timeframes_s, self._state.params.state.step_ns)
+        for record in cut(inputs, longest_ns):
             if isinstance(last := record[-1], TickBatch):
-                first_ns = int(last.ticks["ts_ns"].min())
-                yield from self._crossing(first_ns, silence_ns)
-                record[-1] = self._numbered(last, late=first_ns < self._state.folds.closed_ns)
-            elif isinstance(last, Clock):
-                yield from self._crossing(last.ts_ns, silence_ns)
+                *before, final = parted(last, self._undecided())
+                if before:
+                    yield from self._with_ticks([*record[:-1], *before], longest_ns)
+                    record = []  # noqa: PLW2901 - what is left of it
+                yield from self._with_ticks([*record[:-1], final], longest_ns)
+                continue
+            if isinstance(last, Clock):
+                yield from self._crossing(last.ts_ns, longest_ns)
             yield record
 
-    def _numbered(self, batch: TickBatch, *, late: bool) -> TickBatch:
+    def _with_ticks(self, record: list[Input], longest_ns: int) -> Iterator[list[Input]]:
+        """Cross the silence before a record's ticks, and say whether they are late."""
+        batch = record[-1]
+        assert isinstance(batch, TickBatch)  # noqa: S101 - see records
+        yield from self._crossing(int(batch.ticks["ts_ns"].min()), longest_ns)
+        known = self._numbered(batch)
+        late = first_key(known.ticks) < self._state.edge
+        yield [*record[:-1], replace(known, late=late)]
+
+    def _undecided(self) -> int:
+        """Count the trades after which the tick size will be known; 0: it is."""
+        ledger = self._state.ledger
+        return 0 if ledger.tick_sizes else DECIDING_TRADES - len(ledger.first_prices)
+
+    def _numbered(self, batch: TickBatch) -> TickBatch:
         """Let text ids, all ids from the first such on, stand beside the order of arrival, which is seq."""
         ledger, ids = self._state.ledger, batch.ids
         if not ids and not ledger.texts_from:
-            return TickBatch(batch.ticks, late)
+            return batch
         ticks = batch.ticks.copy()
         ticks["trade_id"] = np.arange(ledger.next_seq, ledger.next_seq + len(ticks))
-        return TickBatch(ticks, late, ids or tuple(map(str, batch.ticks["trade_id"].tolist())))
+        return TickBatch(ticks, ids=ids or tuple(map(str, batch.ticks["trade_id"].tolist())))
 
-    def _crossing(self, end_ns: int, silence_ns: int) -> Iterator[list[Input]]:
+    def _crossing(self, end_ns: int, longest_ns: int) -> Iterator[list[Input]]:
         if self._state.folds.closed_ns >= 0:
-            for ts_ns in range(self._state.ledger.watermark_ns + silence_ns, end_ns, silence_ns):
+            for ts_ns in range(self._state.ledger.watermark_ns + longest_ns, end_ns, longest_ns):
                 yield [Clock(ts_ns)]
 
     def handle(self, number: int, inputs: Sequence[Input]) -> Effects:
@@ -133,8 +155,18 @@ class PairCore:
         }
 
     def snapshot(self) -> tuple[int, bytes]:
-        """Return the time up to which bars are closed, and the whole state."""
-        return self._state.folds.closed_ns, dump(self._state)
+        """Return the time that was reached, and the whole state."""
+        return self._state.edge[0], dump(self._state)
+
+    def living(self) -> Living:
+        """Show the gaps and zones that may still change, by table and key."""
+        return self._state.folds.living()
+
+    @property
+    def guess(self) -> Instrument | None:
+        """Tell the tick size that the trades so far suggest, while none is known."""
+        prices = self._state.ledger.first_prices
+        return Instrument(tick_size_of(prices)) if prices and not self._state.ledger.tick_sizes else None
 
     @property
     def timeframes_s(self) -> tuple[int, ...]:
@@ -147,110 +179,114 @@ class PairCore:
         """
         folds, out = self._state.folds, Effects()
         if added := folds.set_timeframes(timeframes_s):
-            new = Folds.new(added)
-            rewind = self._history.before(self._state.ledger.position + 1, 0)
-            bars = [bar for (ticks,) in replayed(rewind, late_since(rewind)) for bar in new.step(ticks)]
-            for bar in bars + new.advance(self._state.ledger.watermark_ns):
-                if isinstance(bar.row, Candle):
-                    revision = self._state.ledger.revisions.get(bar.key, 0)  # of a timeframe kept before
-                    out.rows.replace(bar.table, bar.revised(revision).row)
-            folds.adopt(new)
+            run = self._past.since(Folds.framed(added, self._state.params), 0)
+            for fact in run.facts:
+                if isinstance(fact.row, Candle):
+                    revision = self._state.ledger.revisions.get(_name(fact), 0)  # of a timeframe kept before
+                    out.rows.replace(fact.table, fact.row._replace(revision=revision))
+            out.keep(run.living)
+            folds.adopt(run.folds)
+        return out
+
+    def set_params(self, params: AnalyticsParams) -> Effects:
+        """Change the parameters; what has others begins anew, from the ticks of the last two days.
+
+        Its old rows stay, the gaps and zones there are now among them; nothing is announced.
+        """
+        state, out = self._state, Effects()
+        state.params = params
+        if foreign := state.folds.foreign(params):
+            since_ns = max(0, state.ledger.watermark_ns - WARM_UP_NS)
+            run = self._past.since(Folds.new(self.timeframes_s, params), since_ns)
+            state.folds.drop(foreign)
+            state.folds.fill(run.folds)
+            out.keep(state.folds.living())
         return out
 
     def _ticks(self, batch: TickBatch) -> None:
-        ledger, ticks = self._state.ledger, batch.ticks
-        self._out.rows.ticks.append(TickRows(ledger.next_seq, ticks, batch.ids))
+        ledger, part = self._state.ledger, numbered(batch.ticks, self._state.ledger.next_seq)
         if batch.ids:
             ledger.texts_from = ledger.texts_from or ledger.next_seq
         else:
-            self._count_ids(ticks["trade_id"])
+            holes.count_ids(ledger, batch.ticks["trade_id"])
         if batch.ids or not self._contiguous:
-            ledger.recent_ids += batch.ids or map(str, ticks["trade_id"].tolist())
+            ledger.recent_ids += batch.ids or map(str, batch.ticks["trade_id"].tolist())
             del ledger.recent_ids[:-MAX_RECENT_IDS]
-        ledger.next_seq += len(ticks)
-        newest = in_order(ticks)[-1]
-        newest_ns = int(newest["ts_ns"])
-        if newest_ns >= ledger.last_ts_ns:
-            ledger.last_ts_ns, ledger.last_price = newest_ns, float(newest["price"])
-            ledger.last_size = float(newest["size"])
-        if batch.late:
-            self._restate(ticks, newest_ns)
-        else:
-            self._advance(newest_ns, self._state.folds.step(ticks), ticks)
+        ledger.next_seq += len(batch.ticks)
+        flags = self._restate(part) if batch.late else self._follow(part)
+        self._out.rows.ticks.append(TickRows(int(part.seq[0]), batch.ticks, batch.ids, flags))
+        if not ledger.tick_sizes:
+            ledger.first_prices += batch.ticks["price"][: self._undecided()].tolist()
+            if len(ledger.first_prices) >= DECIDING_TRADES:
+                self._size(tick_size_of(ledger.first_prices))
 
-    def _count_ids(self, ids: Ticks) -> None:
+    def _follow(self, part: Numbered) -> Flags:
+        """Fold ticks that are younger than all before; return their flags."""
+        order = order_of(part.ticks)
+        ticks = part.ticks if order is None else part.ticks[order]
+        self._reached(ticks[-1])
+        made = self._state.folds.step(ticks)
+        self._advance(int(ticks["ts_ns"][-1]), made.facts, ticks)
+        if order is None:
+            return made.flags
+        flags = np.empty_like(made.flags)
+        flags[order] = made.flags
+        return flags
+
+    def _reached(self, newest: Ticks) -> None:
+        """Remember the trade that is the last in order."""
         ledger = self._state.ledger
-        ledger.next_id = max(ledger.next_id or 0, int(ids.max()) + 1)
-        for gap in [gap for gap in ledger.gaps if gap.counted]:
-            inside = ids[(ids >= gap.first_id) & (ids <= gap.last_id)]
-            if len(inside):
-                gap.rows_filled += len(inside)
-                gap.next_id = max(gap.next_id, int(inside.max()) + 1)
+        if key_of(newest) > (ledger.last_ts_ns, ledger.last_trade):
+            ledger.last_ts_ns, ledger.last_trade = key_of(newest)
+            ledger.last_price, ledger.last_size = float(newest["price"]), float(newest["size"])
 
-    def _advance(self, ts_ns: int, bars: list[Bar], cause: Ticks = EMPTY) -> None:
+    def _advance(self, ts_ns: int, made: list[Fact], cause: Ticks = EMPTY) -> None:
         ledger = self._state.ledger
         ledger.watermark_ns = max(ledger.watermark_ns, ts_ns)
-        bars += self._state.folds.advance(ledger.watermark_ns)
-        for bar in bars:
-            self._out.rows.insert(bar.table, bar.row)
-            self._announce(bar.closing, bar.end_ns, bar.payload, _received(cause, bar.end_ns))
+        self._out.tell(ledger, made, cause)
+        self._out.tell(ledger, self._state.folds.advance(ledger.watermark_ns), cause)
 
-    def _restate(self, ticks: Ticks, newest_ns: int) -> None:
-        """Go back before `ticks`, fold again without and with them, and write what differs."""
+    def _restate(self, late: Numbered) -> Flags:
+        """Go back before late ticks, fold again without and with them, and write what differs."""
         ledger = self._state.ledger
-        rewind, late = self._rewound(int(ticks["ts_ns"].min()))
-        old, new = self._folds_of(rewind), self._folds_of(rewind)
-        before, after = list[Bar](), list[Bar]()
-        for without, within in replayed(rewind, late, in_order(joined([late, ticks]))):
-            before += old.step(without)
-            after += new.step(within)
-        before += old.advance(ledger.watermark_ns)
-        ledger.watermark_ns = max(ledger.watermark_ns, newest_ns)
-        after += new.advance(ledger.watermark_ns)
-        self._state.folds = new
-        told = {bar.key: bar for bar in before}
-        for bar in after:
-            if bar.key not in told:
-                self._out.rows.insert(bar.table, bar.row)
-                self._announce(bar.closing, bar.end_ns, bar.payload)
-            elif not _same(told[bar.key].row, bar.row):
-                self._revise(bar)
+        span, known = self._past.rewound(late.ticks)
+        before, after = Run(self._past.folds_of(span)), Run(self._past.folds_of(span))
+        for without, within in replayed(span, known, together([known, late])):
+            before.step(without)
+            after.step(within)
+        before.advance(ledger.watermark_ns)
+        order = order_of(late.ticks)
+        newest = late.ticks[-1] if order is None else late.ticks[order[-1]]
+        self._reached(newest)
+        ledger.watermark_ns = max(ledger.watermark_ns, ledger.last_ts_ns)
+        after.advance(ledger.watermark_ns)
+        after.folds.fill(self._state.folds)
+        self._state.folds = after.folds
+        self._tell_changes(before, after)
+        mine = range(int(late.seq[0]), int(late.seq[-1]) + 1)
+        changed = (before.outliers ^ after.outliers).difference(mine)
+        self._out.rows.flags |= {seq: int(seq in after.outliers) for seq in changed}
+        return np.isin(late.seq, list(after.outliers)).astype(np.int8)
 
-    def _rewound(self, ts_ns: int) -> tuple[Rewind, Ticks]:
-        """Find a state from which bars since `ts_ns` can be folded anew, and what came late after it."""
-        while True:
-            rewind = self._history.before(self._state.ledger.position + 1, ts_ns)
-            if rewind.closed_ns >= 0 and load(rewind.state).folds.set_timeframes(self.timeframes_s):
-                ts_ns = 0  # a timeframe was added later: only the beginning has it
-                continue
-            late = late_since(rewind)
-            if not len(late) or int(late["ts_ns"][0]) >= rewind.closed_ns:
-                return rewind, late
-            ts_ns = int(late["ts_ns"][0])
+    def _tell_changes(self, before: Run, after: Run) -> None:
+        for fact, restates in changes(before, after):
+            if restates:
+                self._revise(fact)
+            else:
+                self._out.tell(self._state.ledger, [fact])
+        for table, key, row in moved(before, after):
+            self._out.rows.keep(table, key, row)
 
-    def _folds_of(self, rewind: Rewind) -> Folds:
-        if rewind.closed_ns < 0:
-            return Folds.new(self.timeframes_s)
-        folds = load(rewind.state).folds
-        folds.set_timeframes(self.timeframes_s)
-        return folds
-
-    def _revise(self, bar: Bar) -> None:
-        if isinstance(bar.row, Candle):
-            revisions = self._state.ledger.revisions
-            revision = revisions.pop(bar.key, 0) + 1
-            revisions[bar.key] = revision
+    def _revise(self, fact: Fact) -> None:
+        if isinstance(fact.row, Candle):
+            revisions, name = self._state.ledger.revisions, _name(fact)
+            revision = revisions.pop(name, 0) + 1
+            revisions[name] = revision
             while len(revisions) > MAX_REVISIONS:
                 del revisions[next(iter(revisions))]
-            bar = bar.revised(revision)
-        self._out.rows.replace(bar.table, bar.row)
-        self._announce(bar.changing, bar.end_ns, bar.payload)
-
-    def _announce(self, name: str, ts_ns: int, data: bytes, received_ns: int = 0) -> None:
-        ledger = self._state.ledger
-        self._out.events.append(Event(ledger.next_event, ts_ns, name, data, received_ns))
-        self._out.rows.insert("events", EventRow(ledger.next_event, ts_ns, name, data))
-        ledger.next_event += 1
+            fact = fact._replace(row=fact.row._replace(revision=revision))
+        self._out.rows.replace(fact.table, fact.row)
+        self._out.announce(self._state.ledger, fact.again, fact.end_ns, fact.payload)
 
     def _quote(self, quote: Quote) -> None:
         ledger = self._state.ledger
@@ -271,97 +307,45 @@ class PairCore:
     def _began(self, began: Began) -> None:
         self._state.ledger.next_id = began.trade_id
 
-    def _gap_opened(self, opened: GapOpened) -> None:
-        ledger = self._state.ledger
-        gap = Gap(
-            ledger.next_gap,
-            opened.first_id,
-            opened.last_id,
-            opened.first_id,
-            opened.from_ns,
-            opened.to_ns,
-            opened.detected_ns,
-            opened.reason,
-            counted=opened.counted,
-        )
-        ledger.next_gap += 1
-        ledger.gaps.append(gap)
-        row = gap.row("OPEN", None)
-        self._out.rows.insert("data_gaps", row)
-        self._announce("DATA_GAP", opened.detected_ns, payload(row))
-
-    def _gap_closed(self, closed: GapClosed) -> None:
-        """Close the gap's row: FILLED, or UNFILLABLE if the record does not have all of it."""
-        ledger = self._state.ledger
-        for gap in [g for g in ledger.gaps if g.first_id == closed.first_id]:
-            ledger.gaps.remove(gap)
-            if lost := self._lost(gap, closed):
-                ledger.gaps_unfillable += 1
-                why = f"{lost} missing: {closed.reason}" if gap.counted else closed.reason
-                gap.reason = f"{gap.reason}; {why}"
-            row = gap.row("UNFILLABLE" if lost else "FILLED", closed.closed_ns)
-            self._out.rows.replace("data_gaps", row)
-            self._announce("DATA_GAP" if lost else "DATA_GAP_FILLED", closed.closed_ns, payload(row))
-
-    def _lost(self, gap: Gap, closed: GapClosed) -> int:
-        """Count what of a gap is not in the record; what has no ids can only be believed."""
-        if not gap.counted:
-            gap.rows_filled = closed.rows
-            return closed.missing
-        ledger = self._state.ledger
-        ledger.next_id = max(ledger.next_id or 0, gap.last_id + 1)
-        return gap.last_id - gap.first_id + 1 - gap.rows_filled
-
     def _rejected(self, rejected: Rejected) -> None:
         row = RejectedRow(rejected.received_ns, rejected.reason, rejected.raw)
         self._out.rows.insert("rejected", row)
 
     def _instrument(self, instrument: Instrument) -> None:
-        self._state.ledger.tick_size = instrument.tick_size
+        if instrument.tick_size > 0:
+            self._size(instrument.tick_size)
+
+    def _size(self, tick_size: float) -> None:
+        """Learn the tick size; another one than before counts from the next session on."""
+        ledger = self._state.ledger
+        if tick_size != ledger.tick_size:
+            ledger.tick_size = self._out.rows.tick_size = tick_size
+        _schedule(ledger, tick_size)
+        self._out.tell(ledger, self._state.folds.know(ledger.tick_sizes, ledger.watermark_ns))
 
     def _stale(self, stale: FeedStale) -> None:
         self._state.ledger.stale = True
         data = orjson.dumps({"reason": stale.reason, "silent_s": stale.silent_s})
-        self._announce("FEED_STALE", stale.at_ns, data)
+        self._out.announce(self._state.ledger, "FEED_STALE", stale.at_ns, data)
 
     def _recovered(self, recovered: FeedRecovered) -> None:
         self._state.ledger.stale = False
-        self._announce("FEED_RECOVERED", recovered.at_ns, b"{}")
+        self._out.announce(self._state.ledger, "FEED_RECOVERED", recovered.at_ns, b"{}")
 
 
-def _cut(inputs: Sequence[Input], silence_ns: int) -> Iterator[list[Input]]:
-    """Cut behind every clock and run of ticks, and where ticks are further apart than a silence."""
-    record: list[Input] = []
-    for item in inputs:
-        for part in _runs(item, silence_ns) if isinstance(item, TickBatch) else [item]:
-            record.append(part)
-            if isinstance(part, TickBatch | Clock):
-                yield record
-                record = []
-    if record:
-        yield record
+def _schedule(ledger: Ledger, tick_size: float) -> None:
+    sizes = ledger.tick_sizes
+    if not sizes:
+        sizes.append((ledger.watermark_ns + 1 if ledger.next_seq > 1 else 0, tick_size))
+        ledger.first_prices.clear()
+        return
+    from_ns = floor_ns(ledger.watermark_ns, DAY_NS) + DAY_NS
+    if len(sizes) > 1 and sizes[-1][0] >= from_ns:
+        sizes.pop()
+    if sizes[-1][1] != tick_size:
+        sizes.append((from_ns, tick_size))
+        del sizes[:-MAX_TICK_SIZES]
 
 
-def _runs(batch: TickBatch, silence_ns: int) -> list[TickBatch]:
-    ts_ns = batch.ticks["ts_ns"]
-    if int(ts_ns[-1]) - int(ts_ns[0]) <= silence_ns:
-        return [batch]
-    cuts = np.flatnonzero(np.diff(ts_ns) > silence_ns) + 1
-    bounds = [0, *cuts.tolist(), len(ts_ns)]
-    return [TickBatch(batch.ticks[a:b], ids=batch.ids[a:b]) for a, b in pairwise(bounds)]
-
-
-def _same(a: Candle | OrderFlow, b: Candle | OrderFlow) -> bool:
-    """Compare counts and prices exactly, sums to 1e-9: their last bits depend on how the ticks came."""
-    exact, least = (5, 0.0) if isinstance(a, Candle) else (1, 1e-9 * (a.buy_volume + a.sell_volume))
-    return (
-        a.trade_count == b.trade_count
-        and a[:exact] == b[:exact]
-        and all(isclose(x or 0.0, y or 0.0, rel_tol=1e-9, abs_tol=least) for x, y in zip(a, b, strict=True))
-    )
-
-
-def _received(cause: Ticks, end_ns: int) -> int:
-    """Return when the first tick at or after `end_ns` was received."""
-    at = int(np.searchsorted(cause["ts_ns"], end_ns))
-    return int(cause["received_ns"][at]) if at < len(cause) else 0
+def _name(fact: Fact) -> str:
+    return f"{fact.table}:{fact.row.ts_ns}"

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 import structlog
 from duckdb import DuckDBPyConnection
 
-from actors.core import Effects
+from actors.effects import Effects
 from actors.hot_writer import HotWriter
 from actors.lane_frames import Outgoing
 from actors.latency import Durations, Latencies
@@ -23,11 +23,12 @@ from actors.recovery import PairFiles
 from actors.spec import PairSpec
 from market.errors import Fatal, Retryable
 from market.events import Event
-from market.inputs import Input
+from market.inputs import Input, Instrument
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
 from storage.reads import begin
 from storage.resync import place
+from storage.schema import is_living
 from storage.sweep import Plan, Swept
 
 log = structlog.get_logger()
@@ -119,6 +120,8 @@ class Engine:
         works = [self._feed.run(), *(outlet.lane.run() for outlet in self._outlets)]
         tasks = [asyncio.create_task(work) for work in works]
         try:
+            if self._spec.tick_size:
+                await self._commit([Instrument(self._spec.tick_size)])
             await self._work(tasks)
             tasks[0].cancel()
             await self._commit(self._feed.drain(time.time_ns()))
@@ -156,11 +159,15 @@ class Engine:
         """
         if self.blocked:
             raise Retryable(f"{self._spec.pair}: the disk refuses: {self.blocked}")
-        await self._writer.flush()
         files = self._files
         hot_s = with_former(self._spec.hot_s, await self._writer.run(files.hot.tables))
         plan = sweep_plan(self.core.state.ledger.watermark_ns, hot_s, self._acked())
-        swept = await self._writer.run(lambda: files.hot.sweep(plan))
+        living: dict[str, Collection[str]] = {}
+
+        def look() -> None:  # at the moment of the flush: a row that is born later has not ended
+            living.update({t: tuple(keyed) for t, keyed in self.core.living().items() if t in hot_s})
+
+        _, swept = await self._writer.view(look, lambda: files.hot.sweep(plan, living))
         gone = self._journal.drop_before(await self._writer.run(lambda: files.cut.find(files.hot)))
         await self._writer.run(lambda: _unlink(gone))
         return swept
@@ -196,6 +203,7 @@ class Engine:
     async def _turn(self) -> None:
         now_ns = time.time_ns()
         await self._commit(self._feed.take(now_ns, self.core.next_close_ns))
+        await self._settle_tick_size()
         self._show(now_ns)
         self._write(now_ns)
         if self._segment_is_full(now_ns):
@@ -203,9 +211,20 @@ class Engine:
 
     async def _commit(self, inputs: Sequence[Input]) -> None:
         """Make inputs durable, then fold and announce them."""
-        for record in self.core.records(inputs):
+        for record in self.core.records([item for item in inputs if self._is_news(item)]):
             await self._commit_record(record)
             await asyncio.sleep(0)
+
+    def _is_news(self, item: Input) -> bool:
+        """Tell whether an input may change anything: a configured tick size goes before the venue's."""
+        if not isinstance(item, Instrument):
+            return True
+        return item.tick_size == (self._spec.tick_size or item.tick_size) != self.core.state.ledger.tick_size
+
+    async def _settle_tick_size(self) -> None:
+        """Let a replay that ends with too few trades to decide be content with those."""
+        if self._feed.finished and (guess := self.core.guess) is not None:
+            await self._commit([guess])
 
     async def _commit_record(self, record: list[Input]) -> None:
         number = await self._append(record)
@@ -300,5 +319,12 @@ def with_former(hot_s: Mapping[str, int], tables: Iterable[str]) -> dict[str, in
 
 
 def sweep_plan(now_ns: int, hot_s: Mapping[str, int], acked: Mapping[str, int]) -> Plan:
-    """Say what may go of each table: what is older, by the pair's own clock, and what its sinks have."""
-    return {table: (now_ns - seconds * NS_PER_S, acked.get(table)) for table, seconds in hot_s.items()}
+    """Say what may go of each table: what is older, by the pair's own clock, and what its sinks have.
+
+    The rows of living tables go when they have ended, whatever their age.
+    """
+    return {
+        table: (now_ns - seconds * NS_PER_S, acked.get(table))
+        for table, seconds in hot_s.items()
+        if not is_living(table)
+    }

@@ -31,13 +31,14 @@ def needed_from(starts: Sequence[Start], left: Left) -> list[Start]:
     """List the segments that the journal may begin with, as far as tables other than quotes are concerned.
 
     A hot file is rebuilt from a segment's beginning on, so of what was made before it no row may be left
-    that is only in the hot file. The first segment of all may always stay the first.
+    that is only in the hot file; the segment's state has the living rows that had not ended. The first
+    segment of all may always stay the first.
     """
     tables = left.first.keys() - {"quotes"}
     return [
         start
         for start in starts[1:]
-        if start.first - 1 <= left.record
+        if start.first - 1 <= min(left.record, left.ended)
         and not start.has_gaps
         and all(start.is_before(table, left.first[table]) for table in tables)
     ]

@@ -117,7 +117,12 @@ class PairService:
         """Recover, and work until stopped or failed."""
         spec = self.spec
         files = await asyncio.to_thread(
-            open_pair, spec.folder, spec.pair, spec.engine, contiguous=spec.contiguous
+            open_pair,
+            spec.folder,
+            spec.pair,
+            spec.engine,
+            params=spec.params,
+            contiguous=spec.contiguous,
         )
         writer = HotWriter(files.hot, self.spec.folder / "trading.duckdb.wal")
         try:

@@ -19,6 +19,7 @@ from actors.core import PairCore
 from actors.history import Rewind
 from actors.journal_cut import JournalCut
 from actors.spec import EngineSpec
+from analytics.params import AnalyticsParams
 from market.errors import Fatal, UsageError
 from market.inputs import TickBatch
 from market.pairs import Pair
@@ -92,10 +93,24 @@ class _Found(NamedTuple):
         return known and self.first < max(1, self.ledger.journal_from)
 
 
-def open_pair(folder: Path, pair: Pair, engine: EngineSpec, *, contiguous: bool = True) -> PairFiles:
+class _Kept(NamedTuple):
+    """What a configuration says of the analytics."""
+
+    timeframes_s: tuple[int, ...]
+    params: AnalyticsParams
+
+
+def open_pair(
+    folder: Path,
+    pair: Pair,
+    engine: EngineSpec,
+    *,
+    params: AnalyticsParams | None = None,
+    contiguous: bool = True,
+) -> PairFiles:
     """Take the folder, rebuild what is missing, and return everything at the journal's last record.
 
-    `contiguous` says whether the venue's ids are.
+    Without `params` the analytics go on with those they have; `contiguous` says whether the venue's ids are.
     Raises UsageError if the files are another version's or pair's, Fatal if they cannot be brought together.
     """
     with ExitStack() as opened:
@@ -108,15 +123,20 @@ def open_pair(folder: Path, pair: Pair, engine: EngineSpec, *, contiguous: bool 
         for path in journal.drop_before(ledger.journal_from):
             path.unlink()
         chain = segments(folder / "journal")
-        kept = {segment.first: _state(segment, pair).folds.timeframes_s for segment in chain}
-        every = sorted({*engine.timeframes_s, *chained(*kept.values())})
+        kept = {segment.first: _kept(_state(segment, pair)) for segment in chain}
+        every = sorted({*engine.timeframes_s, *chained(*(one.timeframes_s for one in kept.values()))})
         hot = _open_hot(folder, pair, tuple(every), _Found(journal, chain, ledger))
         opened.callback(hot.close)
         history = _History(folder / "journal", pair, hot)
-        core = PairCore(_start(chain, hot, pair, engine), history, contiguous=contiguous)
+        begun = _start(chain, hot, pair) or state.new(pair.key, engine.timeframes_s, params)
+        core = PairCore(begun, history, contiguous=contiguous)
         _fold_up(core, chain, kept, hot, engine.max_batch_ticks)
-        _set_timeframes(core, journal, hot, engine.timeframes_s)
+        _configure(core, journal, hot, _Kept(tuple(sorted(engine.timeframes_s)), params or core.state.params))
         return PairFiles(opened.pop_all(), journal, hot, core, JournalCut(folder / "journal"))
+
+
+def _kept(known: state.CoreState) -> _Kept:
+    return _Kept(known.folds.timeframes_s, known.params)
 
 
 def _state(segment: Segment, pair: Pair) -> state.CoreState:
@@ -180,42 +200,65 @@ def _fitting(hot: HotFile, found: _Found, path: Path) -> HotFile:
     raise Damaged(f"{told}; the journal begins after {found.first}, the archive has {known}")
 
 
-def _start(chain: list[Segment], hot: HotFile, pair: Pair, engine: EngineSpec) -> state.CoreState:
+def _start(chain: list[Segment], hot: HotFile, pair: Pair) -> state.CoreState | None:
     """Load the newest state in the journal that is not ahead of the hot file."""
-    if not chain:
-        return state.new(pair.key, engine.timeframes_s)
     fitting = (segment for segment in reversed(chain) if segment.first - 1 <= hot.position)
-    return _state(next(fitting), pair)
+    return _state(next(fitting), pair) if chain else None
 
 
 def _fold_up(
     core: PairCore,
     chain: list[Segment],
-    kept: dict[int, tuple[int, ...]],
+    kept: dict[int, _Kept],
     hot: HotFile,
     max_rows: int,
 ) -> None:
     """Fold the journal: effects the hot file already stands for are dropped, the rest is written.
 
-    `kept` are the timeframes from a record on: whatever was announced then is announced alike now.
+    `kept` is the configuration from a record on: whatever was announced then is announced alike now.
     """
     stands_for, pending = hot.position, Rows()
+    pending.extend(_living(core, hot, stands_for))
     for record in read([s for s in chain if s.first > core.state.ledger.position]):
-        changed = core.set_timeframes(kept.get(record.number, core.timeframes_s))
+        changed = _changed(core, kept.get(record.number))
         effects = core.handle(record.number, record.inputs)
-        if record.number <= stands_for:
-            continue
-        pending.extend(without_archived(changed.rows, record.number - 1, hot.archived))
-        pending.extend(without_archived(effects.rows, record.number, hot.archived))
-        if pending.count >= max_rows:
+        if record.number > stands_for:
+            pending.extend(without_archived(changed, record.number - 1, hot.archived))
+            pending.extend(without_archived(effects.rows, record.number, hot.archived))
+        pending.extend(_living(core, hot, stands_for))
+        if pending.count >= max_rows and record.number > stands_for:
             hot.flush(pending, record.number)
             pending = Rows()
-    if core.state.ledger.position > hot.position:
+    pending.tick_size = core.state.ledger.tick_size if core.state.ledger.tick_size != hot.tick_size else 0.0
+    if pending or core.state.ledger.position > hot.position:
         hot.flush(pending, core.state.ledger.position)
 
 
-def _set_timeframes(core: PairCore, journal: Journal, hot: HotFile, timeframes_s: tuple[int, ...]) -> None:
-    """Go on with the timeframes of the configuration, from a state that says so."""
-    if journal.is_new or core.timeframes_s != tuple(sorted(timeframes_s)):
-        hot.flush(core.set_timeframes(timeframes_s).rows, hot.position)
+def _living(core: PairCore, hot: HotFile, stands_for: int) -> Rows:
+    """Give the rows that had not ended at the last record whose ended rows are in the archive.
+
+    From there on what the journal makes of a table is written; before, nobody knows what was swept.
+    """
+    rows, number = Rows(), core.state.ledger.position
+    for table, keyed in core.living().items():
+        mark = hot.archived.marks.get(table)
+        if number == max(stands_for, mark.record if mark else 0):
+            for key, row in keyed.items():
+                rows.keep(table, key, row)
+    return rows
+
+
+def _changed(core: PairCore, kept: _Kept | None) -> Rows:
+    """Change the configuration; return the rows that this makes."""
+    if kept is None:
+        return Rows()
+    rows = core.set_timeframes(kept.timeframes_s).rows
+    rows.extend(core.set_params(kept.params).rows)
+    return rows
+
+
+def _configure(core: PairCore, journal: Journal, hot: HotFile, kept: _Kept) -> None:
+    """Go on with the timeframes and parameters of the configuration, from a state that says so."""
+    if journal.is_new or _kept(core.state) != kept:
+        hot.flush(_changed(core, kept), hot.position)
         journal.rotate(*core.snapshot())

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from market.pairs import Pair
+
+if TYPE_CHECKING:
+    from analytics.params import AnalyticsParams  # numpy, which `marketd status` lives without
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +73,4 @@ class PairSpec:
     hot_s: Mapping[str, int] = field(default_factory=dict)  # by table: how long its rows stay in the file
     contiguous: bool = True  # the venue's trade ids rise by one
     tick_size: float = 0.0  # 0: the venue's own
+    params: AnalyticsParams | None = None  # None: those that the record has, at first the definitions'

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from actors.folds import Folds
+from actors.folds import Folds, TickSizes
+from analytics.params import AnalyticsParams
 from market.rows import GapRow
 
 MAX_REVISIONS = 50_000
 MAX_RECENT_IDS = 1_024
+MAX_TICK_SIZES = 32
+DECIDING_TRADES = 1_000  # without anybody's word the decimals of so many say what the tick size is
 
 
 class Gap(msgspec.Struct):
@@ -51,12 +54,15 @@ class Ledger(msgspec.Struct):
     next_id: int | None = None  # the live edge of the venue's ids
     watermark_ns: int = 0
     last_ts_ns: int = 0
+    last_trade: int = -1  # the id of the trade last in order
     last_price: float = 0.0
     last_size: float = 0.0
     bid: float = 0.0
     ask: float = 0.0
     stale: bool = False
-    tick_size: float = 0.0  # 0: not known yet
+    tick_size: float = 0.0  # the last one told; 0: not known yet
+    tick_sizes: TickSizes = []  # at most MAX_TICK_SIZES
+    first_prices: list[float] = []  # at most DECIDING_TRADES, while no tick size is known
     gaps: list[Gap] = []
     gaps_unfillable: int = 0
     revisions: dict[str, int] = {}  # of restated bars, by "table:time", at most MAX_REVISIONS
@@ -70,6 +76,14 @@ class CoreState(msgspec.Struct):
     pair: str
     ledger: Ledger
     folds: Folds
+    params: AnalyticsParams = AnalyticsParams()
+
+    @property
+    def edge(self) -> tuple[int, int]:
+        """Time and id that a tick must be above to be in order; (-1, -1) before the first."""
+        if self.ledger.next_seq == 1:
+            return -1, -1
+        return max((self.ledger.last_ts_ns, self.ledger.last_trade), (self.folds.closed_ns, -1))
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -85,5 +99,6 @@ def load(state: bytes) -> CoreState:
     return _decoder.decode(state)
 
 
-def new(pair: str, timeframes_s: tuple[int, ...]) -> CoreState:
-    return CoreState(pair, Ledger(), Folds.new(timeframes_s))
+def new(pair: str, timeframes_s: tuple[int, ...], params: AnalyticsParams | None = None) -> CoreState:
+    params = params or AnalyticsParams()
+    return CoreState(pair, Ledger(), Folds.new(timeframes_s, params), params)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from market.ticks import Ticks
 
 
@@ -119,15 +122,20 @@ class EventRow(NamedTuple):
 
 
 Row: TypeAlias = tuple[Any, ...]
+Flags: TypeAlias = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TickRows:
-    """Ticks numbered from `first_seq` on; `ids` are the venue's own where these are text."""
+    """Ticks numbered from `first_seq` on; `ids` are the venue's own where these are text.
+
+    `flags` say of each whether it is an outlier; without them none is.
+    """
 
     first_seq: int
     ticks: Ticks
     ids: tuple[str, ...] = ()
+    flags: Flags | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Unpack as (first_seq, ticks), for whoever asks for no ids."""
@@ -138,28 +146,36 @@ class TickRows:
 
     def cut(self, start: int, stop: int | None = None) -> TickRows:
         """Take those from index `start` on, up to `stop`."""
-        return TickRows(self.first_seq + start, self.ticks[start:stop], self.ids[start:stop])
+        flags = None if self.flags is None else self.flags[start:stop]
+        return TickRows(self.first_seq + start, self.ticks[start:stop], self.ids[start:stop], flags)
 
 
 @dataclass(slots=True)
 class Rows:
     """What one flush writes, by table name.
 
-    `inserted` rows are new; `replaced` rows take the place of the row with the same first column, the last
-    one winning, after everything was inserted.
+    `inserted` rows are new; `replaced` rows take the place of the row with the same key, the last one
+    winning, after everything was inserted. `living` rows change again and again: by key, each as it is now,
+    None where there is none any more. `flags` are those of ticks stored before, by number.
     """
 
     ticks: list[TickRows] = field(default_factory=list)
     inserted: dict[str, list[Row]] = field(default_factory=dict)
     replaced: dict[str, list[Row]] = field(default_factory=dict)
+    living: dict[str, dict[str, Row | None]] = field(default_factory=dict)
+    flags: dict[int, int] = field(default_factory=dict)
+    tick_size: float = 0.0  # 0: as it was
 
     def __bool__(self) -> bool:
-        return bool(self.ticks or self.inserted or self.replaced)
+        return bool(
+            self.ticks or self.inserted or self.replaced or self.living or self.flags or self.tick_size
+        )
 
     @property
     def count(self) -> int:
         ticks = sum(map(len, self.ticks))
-        return ticks + sum(map(len, [*self.inserted.values(), *self.replaced.values()]))
+        by_table = [*self.inserted.values(), *self.replaced.values(), *self.living.values()]
+        return ticks + sum(map(len, by_table)) + len(self.flags)
 
     def extend(self, later: Rows) -> None:
         """Take over rows that come after these."""
@@ -168,12 +184,20 @@ class Rows:
             self.inserted.setdefault(table, []).extend(rows)
         for table, rows in later.replaced.items():
             self.replaced.setdefault(table, []).extend(rows)
+        for table, keyed in later.living.items():
+            self.living.setdefault(table, {}).update(keyed)
+        self.flags |= later.flags
+        self.tick_size = later.tick_size or self.tick_size
 
     def insert(self, table: str, row: Row) -> None:
         self.inserted.setdefault(table, []).append(row)
 
     def replace(self, table: str, row: Row) -> None:
         self.replaced.setdefault(table, []).append(row)
+
+    def keep(self, table: str, key: str, row: Row | None) -> None:
+        """Say how a living row is now."""
+        self.living.setdefault(table, {})[key] = row
 
 
 def timeframe_text(seconds: int) -> str:

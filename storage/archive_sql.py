@@ -12,7 +12,7 @@ from typing import NamedTuple
 import duckdb
 
 from storage.archive import ArchiveFile
-from storage.schema import TIME, columns, is_keyed, is_sequence
+from storage.schema import TIME, columns, is_keyed, is_sequence, key_of, time_of
 
 _LARGEST = 90_000_000  # times 10^8 below 2^53: exact at whatever scale files of several scales are read at
 _SCALES = range(9)
@@ -92,12 +92,12 @@ def source(paths: Iterable[Path]) -> str:
 
 
 def latest(files: Iterable[ArchiveFile], table: str) -> str:
-    """Write the SELECT that gives one row a timestamp, that of the latest sweep."""
+    """Write the SELECT that gives one row a key, that of the latest sweep."""
     names = ", ".join(name for name, _ in columns(table))
     sweep = f"regexp_extract(filename, '{_SWEEP}', 1)::BIGINT"
     return (
         f"SELECT {names} FROM ({relation(files, table, more=f', {sweep} AS sweep')}) "
-        "QUALIFY row_number() OVER (PARTITION BY timestamp ORDER BY sweep DESC) = 1"
+        f"QUALIFY row_number() OVER (PARTITION BY {key_of(table)} ORDER BY sweep DESC) = 1"
     )
 
 
@@ -106,7 +106,7 @@ def sums(con: duckdb.DuckDBPyConnection, table: str, rows: str) -> Sums:
     names = ", ".join(
         f"{name}::VARCHAR" if kind.startswith("ENUM") else name for name, kind in columns(table)
     )
-    key = "seq" if is_sequence(table) else "epoch_ns(timestamp)"
+    key = "seq" if is_sequence(table) else f"epoch_ns({time_of(table)})"
     sql = f"SELECT count(*), min({key}), max({key}), sum(hash({names}))::HUGEINT FROM {rows}"
     ((count, first, last, hashes),) = con.execute(sql).fetchall()
     return Sums(count, first, last, hashes)

@@ -15,7 +15,7 @@ from market.rows import Row
 from storage.archive import ArchiveFile, check, check_anew, current, place_of
 from storage.archive_sql import latest, relation
 from storage.inserts import Inserter
-from storage.schema import columns, is_keyed
+from storage.schema import columns, is_keyed, is_living, key_of
 from storage.sweep import Archived, expect
 
 # What these mean of a file on disk; an error of the reader's SQL is another.
@@ -80,6 +80,28 @@ def _known(cursor: duckdb.DuckDBPyConnection) -> tuple[tuple[str, str], dict[str
     return catalog, dict(cursor.execute("SELECT key, value FROM meta").fetchall())
 
 
+def _kept(stored: str, table: str, files: Sequence[ArchiveFile]) -> str:
+    """Give the archive's rows but for those that are others now, or never were."""
+    key, names = key_of(table), ", ".join(name for name, _ in columns(table))
+    rows = f"SELECT {names} FROM ({latest(files, table)}) ANTI JOIN {stored} USING ({key})"
+    if not is_living(table):
+        return rows
+    amended = f"SELECT key FROM {_beside(stored, table)} WHERE table_name = '{table}'"
+    return f"{rows} WHERE {key} NOT IN ({amended})"
+
+
+def _reflagged(stored: str, files: Sequence[ArchiveFile]) -> str:
+    """Give the archive's ticks with the flags that they have now."""
+    amended = f"SELECT key::BIGINT AS seq, flag FROM {_beside(stored, 'ticks')} WHERE table_name = 'ticks'"
+    now = "coalesce(flag, outlier_flag) AS outlier_flag"
+    names = ", ".join(now if name == "outlier_flag" else name for name, _ in columns("ticks"))
+    return f"SELECT {names} FROM ({relation(files, 'ticks')}) LEFT JOIN ({amended}) USING (seq)"
+
+
+def _beside(stored: str, table: str) -> str:
+    return f"{stored.removesuffix(table)}amended"
+
+
 def _shadow(
     cursor: duckdb.DuckDBPyConnection,
     stored: str,
@@ -91,9 +113,9 @@ def _shadow(
     names = ", ".join(name for name, _ in columns(table))
     parts = [f"SELECT {names} FROM {stored}"]
     if files and is_keyed(table):
-        parts.append(f"SELECT {names} FROM ({latest(files, table)}) ANTI JOIN {stored} USING (timestamp)")
+        parts.append(_kept(stored, table, files))
     elif files:
-        parts.append(relation(files, table))
+        parts.append(_reflagged(stored, files) if table == "ticks" else relation(files, table))
     if rows:
         cursor.execute(f"CREATE TEMP TABLE open_{table} AS FROM {stored} LIMIT 0")
         Inserter(cursor).insert(table, rows, into=f"temp.open_{table}")

@@ -32,7 +32,7 @@ from storage.archive_ledger import NAME, load
 from storage.archive_sql import Packer, latest, quoted, relation, sums
 from storage.duck import first_line, verdict
 from storage.durable import sync_path
-from storage.schema import is_keyed, is_sequence
+from storage.schema import is_keyed, is_sequence, time_of
 
 log = structlog.get_logger()
 MANY = 12  # files of a day that still grows
@@ -172,7 +172,7 @@ class _Compactor:
     def _gather(self, table: str, files: Sequence[ArchiveFile]) -> None:
         """Read once what is then looked at several times; more of it than memory holds goes to the disk."""
         rows = latest(files, table) if is_keyed(table) else relation(files, table)
-        order = "seq" if is_sequence(table) else "timestamp"
+        order = "seq" if is_sequence(table) else time_of(table)
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE merged AS {rows} ORDER BY {order}")
 
     def _verify(self, table: str, aside: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from market.errors import Retryable
-from market.rows import EventRow, Row, Rows, TickRows
+from market.rows import EventRow, Flags, Row, Rows, TickRows
 from market.ticks import Ticks, joined
 from storage import archive_ledger
 from storage.archive import place_of
@@ -23,8 +23,8 @@ from storage.archive_pages import Pages
 from storage.duck import Damaged, connect, mark, set_aside, set_mark, translated, wal
 from storage.hot_meta import Head, Span, checked, create, extend, head_of, meta, names, text_of
 from storage.inserts import Inserter
-from storage.schema import COPIED, is_sequence
-from storage.sweep import Archived, Cut, Mark, Plan, Sweeper, Swept, cut
+from storage.schema import COPIED, LIVING, is_sequence
+from storage.sweep import Archived, Cut, Living, Mark, Plan, Sweeper, Swept, cut, cut_living
 
 __all__ = ["REJECTED_CAP", "Damaged", "HotFile", "set_aside"]
 
@@ -37,10 +37,14 @@ DELETE FROM rejected WHERE rowid NOT IN (SELECT rowid FROM rejected ORDER BY row
 
 
 class Left(NamedTuple):
-    """What of a record a file still holds: the least number or time of each table that has rows."""
+    """What of a record a file still holds: the least number or time of each table that has rows.
+
+    Living rows that had ended at record `ended` are in the archive.
+    """
 
     record: int
     first: dict[str, int]
+    ended: int
 
 
 class HotFile:
@@ -54,7 +58,6 @@ class HotFile:
         known = meta(con)
         con.execute("SET enable_progress_bar = false")  # a long sweep would write to stdout
         self.connection = con
-        self.tick_size = float(known["tick_size"]) if "tick_size" in known else None
         self._path = path
         self._sql = Inserter(con)
         self._head = head_of(known)
@@ -62,6 +65,7 @@ class HotFile:
         self._place = place_of(path.parent, known["pair"])
         self._sweeper = Sweeper(con, self._place)
         self._pages = Pages(con, self._place)
+        self._ended: dict[str, int] = {}  # by living table: record up to which ended rows were swept
         self._uncopied = set(COPIED)  # tables that may have changed since they were copied
         self._journal_from = archive_ledger.load(path.parent).journal_from
 
@@ -71,14 +75,12 @@ class HotFile:
         path: Path,
         pair_key: str,
         timeframes_s: Iterable[int],
-        tick_size: float | None = None,
         record: int = 0,
     ) -> HotFile:
         """Open or create the file and prove that it is whole.
 
-        The file's own tick size, once there is one, goes before `tick_size`. A new one stands for journal
-        record `record` above what the archive's ledger says. Raises Damaged, Retryable (another process has
-        it open) or UsageError (written by a later marketd).
+        A new one stands for journal record `record` above what the archive's ledger says. Raises Damaged,
+        Retryable (another process has it open) or UsageError (written by a later marketd).
         """
         timeframes = tuple(timeframes_s)
         if mark(path).exists():
@@ -92,12 +94,18 @@ class HotFile:
             try:
                 if fresh:
                     create(con, path, pair_key, timeframes, record)
-                known = checked(con, path, pair_key)
-                extend(con, timeframes, known, tick_size)
+                checked(con, path, pair_key)
+                extend(con, timeframes)
                 return cls(path, con)
             except BaseException:
                 con.close()
                 raise
+
+    @property
+    def tick_size(self) -> float:
+        """What `meta` says; 0: nothing."""
+        found = self.connection.execute("SELECT value FROM meta WHERE key = 'tick_size'").fetchall()
+        return float(found[0][0]) if found else 0.0
 
     @property
     def position(self) -> int:
@@ -159,26 +167,33 @@ class HotFile:
         with translated(self._path):
             return self._pages.events(seq, min(seq + limit, self.last_event_seq()), self.archived)
 
-    def sweep(self, plan: Plan) -> Swept:
+    def sweep(self, plan: Plan, living: Living | None = None) -> Swept:
         """Move rows into the archive: durable and read back there before they are deleted here.
 
-        A table that this file has not is passed over. Raises Retryable, with nothing changed, if a disk
-        refuses.
+        `living` names, by table, the keys of rows that have not ended, as of the last flush; the others go.
+        A table that this file has not is passed over. Raises Retryable,
+        with nothing changed, if a disk refuses.
         """
-        sweep = self.archived.sweep + 1
+        sweep, living = self.archived.sweep + 1, living or {}
         with translated(self._path):
             here = plan.keys() & names(self.connection)
             cuts = [cut(self.connection, t, plan[t], self.archived.upto(t)) for t in sorted(here)]
+            cuts += [cut_living(self.connection, t, living[t]) for t in sorted(living)]
             cuts = [part for part in cuts if part.rows]
             if not cuts:
+                self._note_ends(living)
                 return Swept(self.archived.sweep, {})
             for part in cuts:
                 self._sweeper.expect(part.table, self.archived.upto(part.table))
             with self._sweeper.attempt(sweep):
                 written = {part.table: self._sweeper.write(part, sweep) for part in cuts}
                 self._delete(cuts, sweep)
+        self._note_ends(living)
         self._save_ledger()
         return Swept(sweep, written, any(part.more for part in cuts))
+
+    def _note_ends(self, living: Living) -> None:
+        self._ended |= dict.fromkeys(living, self.position)
 
     def left(self) -> Left:
         """Tell what is still here of a record, once the small tables are copied; raises Retryable.
@@ -187,8 +202,11 @@ class HotFile:
         """
         with translated(self._path):
             self._copy()
-            first = {table: self._first(table) for table in names(self.connection) - {"meta", *COPIED}}
-        return Left(self.position, {table: least for table, least in first.items() if least is not None})
+            tables = names(self.connection) - {"meta", *COPIED, *LIVING}
+            first = {table: self._first(table) for table in tables}
+            ended = [self._ended.get(table, 0) for table in LIVING if self._has_rows(table)]
+        known = {table: least for table, least in first.items() if least is not None}
+        return Left(self.position, known, min(ended, default=self.position))
 
     def release_journal(self, first: int) -> None:
         """Note, durably, that segments before `first` are not needed any more; raises Retryable."""
@@ -234,9 +252,43 @@ class HotFile:
         for table, changed in rows.replaced.items():
             if changed:
                 self._sql.replace(table, changed)
+        for table, keyed in rows.living.items():
+            self._live(table, keyed)
+        if rows.flags:
+            self._flag(rows.flags)
+        if rows.tick_size:
+            self._sql.run("DELETE FROM meta WHERE key = 'tick_size'")
+            self._sql.run("INSERT INTO meta VALUES ('tick_size', ?)", [repr(rows.tick_size)])
         if rows.inserted.get("rejected"):
             self._sql.run(_CAP_REJECTED, [REJECTED_CAP])
         return head
+
+    def _live(self, table: str, keyed: Mapping[str, Row | None]) -> None:
+        """Let living rows be as they are now; the archive's copy of one that there never was is denied."""
+        gone = [key for key, row in keyed.items() if row is None]
+        here = [row for row in keyed.values() if row is not None]
+        self._sql.delete(table, tuple(keyed))
+        if here:
+            self._sql.insert(table, here)
+        if gone and table in self.archived.marks:
+            self._amend([(table, key, None) for key in gone])
+
+    def _flag(self, flags: Mapping[int, int]) -> None:
+        """Change the flags of ticks that came before."""
+        upto = self.archived.upto("ticks")
+        for flag in (0, 1):
+            if seqs := [seq for seq, now in flags.items() if now == flag and seq > upto]:
+                listed = ", ".join(map(str, seqs))
+                self._sql.run_once(f"UPDATE ticks SET outlier_flag = {flag} WHERE seq IN ({listed})")  # noqa: S608 - ours
+        self._amend([("ticks", str(seq), flag) for seq, flag in flags.items() if seq <= upto])
+
+    def _amend(self, rows: Sequence[tuple[str, str, int | None]]) -> None:
+        """Note what the archive holds otherwise."""
+        for table, key, _ in rows:
+            self._sql.run("DELETE FROM amended WHERE table_name = ? AND key = ?", [table, key])
+        if rows:
+            self._sql.insert("amended", rows)
+            self._uncopied.add("amended")
 
     def _write_ticks(self, chunks: Iterable[TickRows]) -> Span:
         chunks = [chunk for chunk in chunks if len(chunk)]
@@ -245,7 +297,8 @@ class HotFile:
         counts = [len(chunk) for chunk in chunks]
         before = np.cumsum([0, *counts[:-1]])
         seq = np.arange(sum(counts)) + np.repeat([chunk.first_seq for chunk in chunks] - before, counts)
-        self._sql.insert_ticks(seq, joined(chunk.ticks for chunk in chunks), _ids(chunks))
+        flags = np.concatenate([_flags(chunk) for chunk in chunks])
+        self._sql.insert_ticks(seq, joined(chunk.ticks for chunk in chunks), flags, _ids(chunks))
         return self._head.ticks.plus(len(seq), int(seq.min()), int(seq.max()))
 
     def _delete(self, cuts: list[Cut], sweep: int) -> None:
@@ -273,6 +326,9 @@ class HotFile:
         ((least,),) = self.connection.execute(f"SELECT min({key}) FROM {table}").fetchall()  # noqa: S608 - ours
         return None if least is None else int(least)
 
+    def _has_rows(self, table: str) -> bool:
+        return bool(self.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall())  # noqa: S608 - ours
+
     def _save_ledger(self) -> None:
         """Write the ledger; one that is older only makes a rebuilt file hold more."""
         try:
@@ -286,6 +342,10 @@ class HotFile:
 
 def _texts_from(chunks: Iterable[TickRows]) -> int:
     return next((chunk.first_seq for chunk in chunks if chunk.ids), 0)
+
+
+def _flags(chunk: TickRows) -> Flags:
+    return np.zeros(len(chunk), np.int8) if chunk.flags is None else chunk.flags
 
 
 def _ids(chunks: Sequence[TickRows]) -> list[str]:

@@ -66,8 +66,8 @@ def create(
     con.execute("COMMIT")
 
 
-def checked(con: duckdb.DuckDBPyConnection, path: Path, pair_key: str) -> dict[str, str]:
-    """Refuse what is not this pair's whole file; return its `meta`."""
+def checked(con: duckdb.DuckDBPyConnection, path: Path, pair_key: str) -> None:
+    """Refuse what is not this pair's whole file."""
     if missing := tables(()).keys() - names(con):
         raise Damaged(f"{path}: has no {', '.join(sorted(missing))}")
     known = meta(con)
@@ -85,21 +85,13 @@ def checked(con: duckdb.DuckDBPyConnection, path: Path, pair_key: str) -> dict[s
     for table, said in (("ticks", head.ticks), ("events", head.events)):
         if (found := _span(con, table)) != said:
             raise Damaged(f"{path}: {table} holds {found}, its last commit said {said}")
-    return known
 
 
-def extend(
-    con: duckdb.DuckDBPyConnection,
-    timeframes_s: tuple[int, ...],
-    known: dict[str, str],
-    tick_size: float | None,
-) -> None:
+def extend(con: duckdb.DuckDBPyConnection, timeframes_s: tuple[int, ...]) -> None:
     """Add what the configuration says and the file has not."""
     if tables(timeframes_s).keys() - names(con):
         for statement in ddl(timeframes_s):
             con.execute(statement)
-    if tick_size is not None and "tick_size" not in known:
-        con.execute("INSERT INTO meta VALUES ('tick_size', ?)", [repr(tick_size)])
 
 
 def names(con: duckdb.DuckDBPyConnection) -> set[str]:

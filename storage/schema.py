@@ -58,6 +58,51 @@ _FIXED: dict[str, Columns] = {
         ("imbalance_ratio", "DOUBLE"),
         ("trade_count", "BIGINT"),
     ),
+    "market_profile": (
+        ("session_start", TIME),
+        ("timestamp", TIME),
+        ("poc", "DOUBLE"),
+        ("value_area_high", "DOUBLE"),
+        ("value_area_low", "DOUBLE"),
+        ("total_volume", "DOUBLE"),
+        ("bin_size", "DOUBLE"),
+    ),
+    "fair_value_gaps": (
+        ("gap_id", "VARCHAR"),
+        ("timeframe", "VARCHAR"),
+        ("gap_type", "VARCHAR"),
+        ("top", "DOUBLE"),
+        ("bottom", "DOUBLE"),
+        ("created_at", TIME),
+        ("filled_pct", "DOUBLE"),
+        ("status", "VARCHAR"),
+        ("filled_at", TIME),
+    ),
+    "supply_demand_zones": (
+        ("zone_id", "VARCHAR"),
+        ("timeframe", "VARCHAR"),
+        ("zone_type", "VARCHAR"),
+        ("price_low", "DOUBLE"),
+        ("price_high", "DOUBLE"),
+        ("strength", "DOUBLE"),
+        ("status", "VARCHAR"),
+        ("touches", "INTEGER"),
+        ("created_at", TIME),
+        ("updated_at", TIME),
+        ("broken_at", TIME),
+    ),
+    "market_state": (
+        ("timestamp", TIME),
+        ("mass", "DOUBLE"),
+        ("momentum", "DOUBLE"),
+        ("friction", "DOUBLE"),
+        ("entropy", "DOUBLE"),
+        ("nash_dist", "DOUBLE"),
+        ("alpha", "DOUBLE"),
+        ("regime", "VARCHAR"),
+        ("sentiment_label", "VARCHAR"),
+        ("sentiment_score", "DOUBLE"),
+    ),
     "events": (
         ("seq", "BIGINT"),
         ("timestamp", TIME),
@@ -81,6 +126,12 @@ _FIXED: dict[str, Columns] = {
         ("reason", "VARCHAR"),
         ("raw", "BLOB"),
     ),
+    # What the archive holds otherwise than it is now: of ticks the flag, of living rows that they never were.
+    "amended": (
+        ("table_name", "VARCHAR"),
+        ("key", "VARCHAR"),
+        ("flag", "TINYINT"),
+    ),
     "meta": (
         ("key", "VARCHAR"),
         ("value", "VARCHAR"),
@@ -89,10 +140,13 @@ _FIXED: dict[str, Columns] = {
 
 _SEQUENCES = ("ticks", "events")
 _UNKEYED = ("quotes",)
+LIVING = {"fair_value_gaps": "gap_id", "supply_demand_zones": "zone_id"}
+"""Tables whose rows change until they end, and their keys."""
+
 COPIED = tuple(
     table
     for table, parts in _FIXED.items()
-    if table != "meta" and not {"seq", "timestamp"}.intersection(name for name, _ in parts)
+    if table not in {"meta", *LIVING} and not {"seq", "timestamp"}.intersection(name for name, _ in parts)
 )
 """Small tables whose rows have no age and stay: the archive holds a copy of the whole."""
 
@@ -127,15 +181,31 @@ def is_sequence(table: str) -> bool:
     return table in _SEQUENCES
 
 
+def is_living(table: str) -> bool:
+    """Tell whether rows change until they end, whatever their age."""
+    return table in LIVING
+
+
 def is_keyed(table: str) -> bool:
-    """Tell whether there is one row a timestamp, which a later one restates."""
+    """Tell whether there is one row a timestamp, or a key of a living table, which a later one restates."""
     return table not in _SEQUENCES and table not in _UNKEYED
+
+
+def key_of(table: str) -> str:
+    """Name the column that tells the rows of a keyed or copied table apart."""
+    names = [name for name, _ in columns(table)]
+    return LIVING.get(table, "timestamp" if "timestamp" in names else names[0])
+
+
+def time_of(table: str) -> str:
+    """Name the column that says to what day a row belongs."""
+    return "created_at" if is_living(table) else "timestamp"
 
 
 def place_in_order(table: str) -> int:
     """Tell which column says where a row stands: its number or its time."""
     names = [name for name, _ in columns(table)]
-    return names.index("seq" if is_sequence(table) else "timestamp")
+    return names.index("seq" if is_sequence(table) else time_of(table))
 
 
 def columns(table: str) -> Columns:

@@ -8,7 +8,7 @@ the next sweep of that number begins by removing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -30,9 +30,9 @@ from storage.archive import (
     put_aside,
     refusals,
 )
-from storage.archive_sql import Packer, relation, sums
+from storage.archive_sql import Packer, quoted, relation, sums
 from storage.durable import sync_path
-from storage.schema import is_keyed, is_sequence, place_in_order
+from storage.schema import LIVING, is_keyed, is_living, is_sequence, place_in_order, time_of
 
 MAX_ROWS = 262_144  # of one table in one sweep, so that a flush waits for a fraction of a second at most
 WORK = "sweep"
@@ -41,10 +41,15 @@ Plan: TypeAlias = Mapping[str, tuple[int, int | None]]
 """By table: rows older than this time (ns) may go, those numbered above the second not (None: all may)."""
 
 
+Living: TypeAlias = Mapping[str, Collection[str]]
+"""By living table: the keys of the rows that have not ended."""
+
+
 class Mark(NamedTuple):
     """Rows numbered up to `upto` (or, without numbers, older than it) are in the archive.
 
-    Those without numbers: as far as journal records up to `record` had made them.
+    Those without numbers: as far as journal records up to `record` had made them; of living rows, all that
+    had ended then.
     """
 
     upto: int
@@ -83,9 +88,13 @@ class Cut(NamedTuple):
     upto: int
     rows: int
     more: bool = False
+    living: tuple[str, ...] = ()  # keys of those that stay, of a living table
 
     @property
     def where(self) -> str:
+        if is_living(self.table):
+            listed = ", ".join(map(quoted, self.living))
+            return f"{LIVING[self.table]} NOT IN ({listed})" if listed else "true"
         column, sign = ("seq", "<=") if is_sequence(self.table) else ("epoch_ns(timestamp)", "<")
         return f"{column} {sign} {self.upto}"
 
@@ -97,6 +106,13 @@ def cut(con: duckdb.DuckDBPyConnection, table: str, limits: tuple[int, int | Non
     upto = max(limits[0], before)
     ((rows,),) = con.execute(f"SELECT count(*) FROM {table} WHERE epoch_ns(timestamp) < {upto}").fetchall()
     return Cut(table, upto, rows)
+
+
+def cut_living(con: duckdb.DuckDBPyConnection, table: str, living: Collection[str]) -> Cut:
+    """Find what has ended."""
+    part = Cut(table, 1, 0, living=tuple(living))
+    ((rows,),) = con.execute(f"SELECT count(*) FROM {table} WHERE {part.where}").fetchall()
+    return part._replace(rows=rows)
 
 
 def _cut_sequence(con: duckdb.DuckDBPyConnection, table: str, cutoff_ns: int, limit: int | None) -> Cut:
@@ -153,12 +169,12 @@ class Sweeper:
     def write(self, part: Cut, sweep: int) -> Part:
         """Write a table's rows, a file for each day."""
         rows = f"{part.table} WHERE {part.where}"
-        files = [self._write_day(part.table, rows, day, sweep) for day in self._days(rows)]
+        files = [self._write_day(part.table, rows, day, sweep) for day in self._days(part.table, rows)]
         self._verify(part.table, rows, files)
         return Part(part.rows, sum(file.path.stat().st_size for file in files), len(files))
 
-    def _days(self, rows: str) -> list[int]:
-        sql = f"SELECT DISTINCT epoch_ns(timestamp) // {DAY_NS} AS day FROM {rows} ORDER BY day"
+    def _days(self, table: str, rows: str) -> list[int]:
+        sql = f"SELECT DISTINCT epoch_ns({time_of(table)}) // {DAY_NS} AS day FROM {rows} ORDER BY day"
         return [day for (day,) in self._con.execute(sql).fetchall()]
 
     def _write_day(self, table: str, rows: str, day: int, sweep: int) -> ArchiveFile:
@@ -166,8 +182,8 @@ class Sweeper:
         aside = self._place.aside(table, date, WORK)
         make_folder(aside.parent)
         self._written.append(aside)
-        of_day = f"epoch_ns(timestamp) BETWEEN {day * DAY_NS} AND {(day + 1) * DAY_NS - 1}"
-        order = "timestamp" if is_keyed(table) else ""  # the others are stored in the order they came in
+        of_day = f"epoch_ns({time_of(table)}) BETWEEN {day * DAY_NS} AND {(day + 1) * DAY_NS - 1}"
+        order = time_of(table) if is_keyed(table) else ""  # the others are stored in the order they came in
         self._packer.write(table, f"{rows} AND {of_day}", aside, order)
         sync_path(aside)
         crc = crc_of(aside)
@@ -209,8 +225,18 @@ def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
         at, last = place_in_order(table), mark.upto if is_sequence(table) else mark.upto - 1
         return [row for row in made if row[at] > last]
 
+    def lives(table: str) -> bool:
+        return table not in archived.marks or record > archived.marks[table].record
+
     return Rows(
         [part for part in ticks if len(part)],
         {table: left(table, made) for table, made in rows.inserted.items()},
         {table: left(table, made) for table, made in rows.replaced.items()},
+        {table: keyed for table, keyed in rows.living.items() if lives(table)},
+        rows.flags if record > archived.copied.get("amended", -1) else _young(rows.flags, upto),
+        rows.tick_size,
     )
+
+
+def _young(flags: Mapping[int, int], upto: int) -> dict[int, int]:
+    return {seq: flag for seq, flag in flags.items() if seq > upto}

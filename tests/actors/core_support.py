@@ -12,12 +12,13 @@ import orjson
 from actors import state
 from actors.core import PairCore
 from actors.history import Rewind
+from analytics.params import AnalyticsParams
 from market.events import Event
 from market.inputs import (
     Input,
     TickBatch,
 )
-from market.rows import Candle, Row, Rows, timeframe_text
+from market.rows import Candle, MarketProfile, Row, Rows, timeframe_text
 from market.ticks import TICK, Ticks
 from market.times import NS_PER_S, rfc3339
 from tests.analytics.worlds import (
@@ -54,8 +55,12 @@ class Life:
     events: list[Event] = field(default_factory=list)
     lists: dict[str, list[Row]] = field(default_factory=dict)
 
+    flags: dict[int, int] = field(default_factory=dict)  # by seq
+    params: AnalyticsParams | None = None
+
     def __post_init__(self) -> None:
-        self.core = PairCore(state.new("binance:spot:BTCUSDT", self.timeframes_s), self.memory)
+        begun = state.new("binance:spot:BTCUSDT", self.timeframes_s, self.params)
+        self.core = PairCore(begun, self.memory)
         self.rotate()
 
     def take(self, *inputs: Input) -> list[Event]:
@@ -69,16 +74,26 @@ class Life:
         return self.events[seen:]
 
     def write(self, rows: Rows) -> None:
-        for first, some in rows.ticks:
-            self.ticks += zip(range(first, first + len(some)), some["trade_id"].tolist(), strict=True)
+        for part in rows.ticks:
+            numbers = range(part.first_seq, part.first_seq + len(part))
+            self.ticks += zip(numbers, part.ticks["trade_id"].tolist(), strict=True)
+            assert part.flags is not None
+            self.flags |= zip(numbers, part.flags.tolist(), strict=True)
+        self.flags |= rows.flags
         for name, new in rows.inserted.items():
             self.lists.setdefault(name, []).extend(new)
             table = self.tables.setdefault(name, {})
             for row in new:
-                assert row[0] not in table or name in {"quotes", "rejected"}, f"{row} twice in {name}"
-                table[row[0]] = row
+                assert row_key(row) not in table or name in {"quotes", "rejected"}, f"{row} twice in {name}"
+                table[row_key(row)] = row
         for name, changed in rows.replaced.items():
-            self.tables.setdefault(name, {}).update((row[0], row) for row in changed)
+            self.tables.setdefault(name, {}).update((row_key(row), row) for row in changed)
+        for name, keyed in rows.living.items():
+            table = self.tables.setdefault(name, {})
+            for living, now in keyed.items():
+                table.pop(living, None)
+                if now is not None:
+                    table[living] = now
 
     def rotate(self) -> None:
         """Begin a segment, and go on from what it says, as after a restart."""
@@ -91,6 +106,15 @@ class Life:
 
     def candles(self, timeframe_s: int) -> list[Candle]:
         return self.rows(f"candles_{timeframe_text(timeframe_s)}")
+
+
+def row_key(row: Row) -> object:
+    return row.ts_ns if isinstance(row, MarketProfile) else row[0]
+
+
+def bars(events: list[Event]) -> list[Event]:
+    """Leave out what is found in bars, and what comes with every step or minute."""
+    return [event for event in events if event.name in {"CANDLE_CLOSED", "CANDLE_RESTATED", "ORDER_FLOW"}]
 
 
 def names(events: list[Event]) -> list[str]:
@@ -135,7 +159,7 @@ def assert_complete(life: Life, seen: Ticks, until_ns: int) -> None:
 def assert_announced(life: Life) -> None:
     """See each bar closed once, then restated once per revision, each time with other numbers."""
     by_bar: dict[tuple[str, ...], list[Event]] = {}
-    for event in life.events:
+    for event in bars(life.events):
         by_bar.setdefault(key(event)[1:], []).append(event)
     for timeframe_s in life.timeframes_s:
         text = timeframe_text(timeframe_s)

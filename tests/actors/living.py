@@ -9,7 +9,7 @@ from pathlib import Path
 from market.inputs import Quote, Rejected, TickBatch
 from market.ticks import Ticks
 from tests.actors.pair_support import QUICK, ByHand
-from tests.storage.archive_support import MIDNIGHT, TIMEFRAMES, Seen, everything, plan
+from tests.storage.archive_support import MIDNIGHT, TABLES, TIMEFRAMES, Seen, everything, plan
 from tests.storage.hot_rows import MINUTE, make_ticks
 
 ENGINE = replace(QUICK, timeframes_s=TIMEFRAMES)
@@ -28,8 +28,9 @@ class Living(ByHand):
 
     def sweep(self) -> None:
         self.flush()
-        cutoff_ns = self.files.core.state.ledger.watermark_ns - self.keep_ns
-        self.files.hot.sweep(plan(cutoff_ns))
+        core = self.files.core
+        cutoff_ns = core.state.ledger.watermark_ns - self.keep_ns
+        self.files.hot.sweep(plan(cutoff_ns, *TABLES, "market_profile", "market_state"), core.living())
 
     def cut(self) -> None:
         for path in self.files.journal.drop_before(self.files.cut.find(self.files.hot)):

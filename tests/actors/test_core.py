@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from actors.core import SILENCE_BARS
+from actors.cutting import SILENCE_STEPS
 from market.inputs import (
     Began,
     Clock,
@@ -27,6 +27,7 @@ from tests.actors.core_support import (
     Life,
     assert_announced,
     at,
+    bars,
     data,
     key,
     names,
@@ -42,7 +43,7 @@ def test_a_late_tick_restates_exactly_the_bars_it_is_in() -> None:
     life = Life()
     for second in (5, 65, 130, 310, 620):
         life.take(TickBatch(at(second)))
-    events = life.take(TickBatch(at(70, price=103.0, trade_id=9_999)))
+    events = bars(life.take(TickBatch(at(70, price=103.0, trade_id=9_999))))
     bar = rfc3339(HOUR_NS + MINUTE_NS)
     assert [key(e) for e in events if e.name == "CANDLE_RESTATED"] == [
         ("CANDLE_RESTATED", "1m", bar),
@@ -63,7 +64,7 @@ def test_a_late_tick_restates_exactly_the_bars_it_is_in() -> None:
 def test_a_late_close_moves_the_flat_bars_behind_it() -> None:
     life = Life()
     life.take(TickBatch(at(5)), TickBatch(at(200)))
-    events = life.take(TickBatch(at(50, price=103.0)))
+    events = bars(life.take(TickBatch(at(50, price=103.0))))
     assert [key(e)[1:] for e in events if e.name == "CANDLE_RESTATED"] == [
         ("1m", rfc3339(HOUR_NS + k * MINUTE_NS)) for k in range(3)
     ]
@@ -74,7 +75,7 @@ def test_a_late_close_moves_the_flat_bars_behind_it() -> None:
 def test_bars_before_the_first_are_closed_not_restated() -> None:
     life = Life()
     life.take(TickBatch(at(305)), TickBatch(at(370)))
-    events = life.take(TickBatch(at(190)))
+    events = bars(life.take(TickBatch(at(190))))
     assert [key(e) for e in events if "CANDLE" in e.name] == [
         ("CANDLE_CLOSED", "1m", rfc3339(HOUR_NS + 3 * MINUTE_NS)),
         ("CANDLE_CLOSED", "1m", rfc3339(HOUR_NS + 4 * MINUTE_NS)),
@@ -85,8 +86,8 @@ def test_bars_before_the_first_are_closed_not_restated() -> None:
 def test_after_a_clock_closed_the_bar() -> None:
     life = Life()
     life.take(TickBatch(at(5)))
-    assert [key(e)[1] for e in life.take(Clock(HOUR_NS + MINUTE_NS))] == ["1m", "flow"]
-    events = life.take(TickBatch(at(59)))
+    assert [key(e)[1] for e in bars(life.take(Clock(HOUR_NS + MINUTE_NS)))] == ["1m", "flow"]
+    events = bars(life.take(TickBatch(at(59))))
     assert names(events) == ["CANDLE_RESTATED", "ORDER_FLOW"]
     assert life.candles(60)[0].trade_count == 2
 
@@ -95,7 +96,7 @@ def test_a_late_batch_that_also_reaches_further_than_any_before() -> None:
     life = Life()
     life.take(TickBatch(at(5)), TickBatch(at(65)))
     both = np.concatenate([at(50, price=101.0), at(130, price=102.0)])
-    events = life.take(TickBatch(both))
+    events = bars(life.take(TickBatch(both)))
     assert [key(e) for e in events if key(e)[1] == "1m"] == [
         ("CANDLE_RESTATED", "1m", rfc3339(HOUR_NS)),
         ("CANDLE_CLOSED", "1m", rfc3339(HOUR_NS + MINUTE_NS)),
@@ -196,7 +197,7 @@ def test_the_live_edge_is_remembered() -> None:
 
 def test_flat_bars_through_a_silence() -> None:
     life = Life()
-    events = life.take(TickBatch(at(5)), TickBatch(at(200)))
+    events = bars(life.take(TickBatch(at(5)), TickBatch(at(200))))
     rows = life.candles(60)
     assert [row.trade_count for row in rows] == [1, 0, 0]
     assert rows[2][1:9] == (100.0, 100.0, 100.0, 100.0, 0.0, 0.0, 0.0, 100.0)
@@ -208,21 +209,22 @@ def test_flat_bars_through_a_silence() -> None:
 def test_events_come_in_the_order_of_time_narrow_bars_first() -> None:
     life = Life((60, 300, 900))
     life.take(TickBatch(at(5)), TickBatch(at(901)))
-    by_time = [(e.ts_ns, key(e)[1]) for e in life.events]
+    by_time = [(e.ts_ns, key(e)[1]) for e in bars(life.events)]
     assert [ts for ts, _ in by_time] == sorted(ts for ts, _ in by_time)
     assert [kind for ts, kind in by_time if ts == HOUR_NS + 900 * NS_PER_S] == ["1m", "5m", "15m", "flow"]
 
 
 @pytest.mark.parametrize("ending", ["ticks", "clock", "one batch"])
 def test_a_long_silence_is_crossed_in_steps(ending: str) -> None:
-    life, step_ns = Life(), SILENCE_BARS * MINUTE_NS
-    after = at(3.5 * SILENCE_BARS * 60)
+    life, step_ns = Life(), SILENCE_STEPS * NS_PER_S
+    after = at(3.5 * SILENCE_STEPS + 5)
     if ending == "one batch":
         life.take(TickBatch(np.concatenate([at(5), after])))
     else:
         life.take(TickBatch(at(5)))
         life.take(Clock(int(after["ts_ns"][0])) if ending == "clock" else TickBatch(after))
-    assert len(life.candles(60)) == 3.5 * SILENCE_BARS
+    assert len(life.candles(60)) == (3.5 * SILENCE_STEPS + 5) // 60
+    assert len(life.rows("market_state")) == 3.5 * SILENCE_STEPS
     clocks = [x.ts_ns - HOUR_NS for record in life.memory.records for x in record if isinstance(x, Clock)]
     assert clocks[:3] == [step_ns * k + 5 * NS_PER_S for k in (1, 2, 3)]
     assert len(life.memory.records) == 5
@@ -260,14 +262,25 @@ def test_records_let_no_clock_pass_before_ticks_are_judged() -> None:
     assert list(life.core.records([])) == []
 
 
-@pytest.mark.parametrize(("second", "late"), [(59.999, True), (60, False), (61, False), (65, False)])
-def test_what_is_late(second: float, *, late: bool) -> None:
+@pytest.mark.parametrize(
+    ("second", "trade_id", "late"),
+    [(59.999, 900, True), (64.999, 900, True), (65, 649, True), (65, 651, False), (65.001, 1, False)],
+)
+def test_what_is_late(second: float, trade_id: int, *, late: bool) -> None:
     life = Life()
-    life.take(TickBatch(at(65)), TickBatch(at(second)))
-    assert [x.late for record in life.memory.records for x in record if isinstance(x, TickBatch)] == [
-        False,
-        late,
-    ]
+    life.take(TickBatch(at(65)), TickBatch(at(second, trade_id=trade_id)))
+    assert told_late(life) == [False, late]
+
+
+@pytest.mark.parametrize(("second", "late"), [(65.999, True), (66.0, False)])
+def test_a_clock_makes_late_too(second: float, *, late: bool) -> None:
+    life = Life()
+    life.take(TickBatch(at(65)), Clock(HOUR_NS + 66 * NS_PER_S), TickBatch(at(second)))
+    assert told_late(life) == [False, late]
+
+
+def told_late(life: Life) -> list[bool]:
+    return [x.late for record in life.memory.records for x in record if isinstance(x, TickBatch)]
 
 
 def test_open_rows_are_the_bars_not_closed_yet() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import state
-from actors.core import SILENCE_BARS, PairCore
+from actors.core import PairCore
+from actors.cutting import SILENCE_STEPS
 from actors.state import MAX_RECENT_IDS
 from market.inputs import Clock, GapClosed, GapOpened, Input, TickBatch
 from market.rows import GapRow, Rows
@@ -85,7 +86,7 @@ def test_what_arrived_last_closes_a_bar_among_trades_of_one_time() -> None:
 
 def test_ids_stay_with_their_ticks_when_a_silence_cuts_a_batch() -> None:
     life = Named()
-    after = 2.5 * SILENCE_BARS * 60
+    after = 2.5 * SILENCE_STEPS
     life.take(texts(("a", 1), ("b", 2), ("c", after), ("d", after + 1)))
     assert [batch.ids for batch in recorded(life)] == [("a", "b"), ("c", "d")]
     assert life.names == ["a", "b", "c", "d"]

@@ -24,6 +24,7 @@ from market.inputs import Input, TickBatch
 from tests.actors.pair_support import PAIR, QUICK, Tables, events, spec, tables, working
 from tests.feeds.sim_support import get, manual_sim
 from tests.recordings import HERE, trades
+from tests.storage.archive_support import FOUND
 from tests.support import eventually
 
 BTC = PAIR.symbol
@@ -297,7 +298,7 @@ async def test_a_question_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
 
 async def test_what_is_old_is_archived_and_its_journal_goes(tmp_path: Path) -> None:
     candles = ("candles_1s", "candles_5s", "candles_1m")
-    kept = dict.fromkeys(("ticks", "quotes", "order_flow", "events", *candles), 2)
+    kept = dict.fromkeys(("ticks", "quotes", "order_flow", "events", *candles, *FOUND), 2)
     async with manual_sim(start_ns=time.time_ns()) as sim:  # quotes are of this host's time
         await sim.emit(PAST)
         wanted = replace(spec(tmp_path, sim.ws_url, sim.rest_url), hot_s=kept)

@@ -17,8 +17,11 @@ from tests.storage.record import Opened, record
 
 TIMEFRAMES = (60, 300, 900)
 TABLES = ("ticks", "quotes", "events", "order_flow", "candles_1m", "candles_5m", "candles_15m")
+FOUND = ("market_profile", "market_state", "fair_value_gaps", "supply_demand_zones")
 MIDNIGHT = T0 - 12 * 60 * MINUTE
 STEP_NS = 9_100_000_001
+
+TIMES = {"timestamp", "received_at", "session_start", "created_at", "updated_at", "filled_at", "broken_at"}
 
 Seen = dict[str, list[tuple[Any, ...]]]
 
@@ -47,7 +50,7 @@ def everything(hot: HotFile, opened: Opened) -> Seen:
     """Read every table as a query does, each in the order of all its columns, times to the nanosecond."""
 
     def read() -> Seen:
-        return {table: cursor.execute(_all(cursor, table)).fetchall() for table in TABLES}
+        return {table: cursor.execute(_all(cursor, table)).fetchall() for table in (*TABLES, *FOUND)}
 
     with closing(begin(hot.connection)) as cursor:
         return seen(cursor, opened, read, "test")
@@ -60,7 +63,7 @@ def stored(hot: HotFile) -> Seen:
 
 def _all(con: Any, table: str) -> str:
     names = [name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall()]
-    picked = ", ".join(f"epoch_ns({n})" if n in {"timestamp", "received_at"} else n for n in names)
+    picked = ", ".join(f"epoch_ns({n})" if n in TIMES else n for n in names)
     return f"SELECT {picked} FROM {table} ORDER BY ALL"  # noqa: S608 - a table of ours
 
 

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from market.rows import Candle, EventRow, GapRow, OrderFlow, QuoteRow, RejectedRow, Rows, TickRows
+from market.rows import (
+    Candle,
+    EventRow,
+    FairValueGap,
+    GapRow,
+    MarketProfile,
+    MarketState,
+    OrderFlow,
+    QuoteRow,
+    RejectedRow,
+    Rows,
+    TickRows,
+    Zone,
+)
 from market.ticks import TICK, Ticks
 from storage.hot import HotFile
 
@@ -31,6 +44,14 @@ def candle(ts_ns: int, close: float = 1.5, revision: int = 0) -> Candle:
     return Candle(ts_ns, 1.0, 2.0, 0.5, close, 10.0, 6.0, 4.0, 1.25, 17, True, revision)
 
 
+def gap(gap_id: str, filled_pct: float = 0.0, status: str = "OPEN") -> FairValueGap:
+    return FairValueGap(gap_id, "1m", "BULLISH", 2.0, 1.0, T0, filled_pct, status, None)
+
+
+def zone(zone_id: str, touches: int = 0, status: str = "FRESH") -> Zone:
+    return Zone(zone_id, "1m", "DEMAND", 1.0, 2.0, 0.75**touches, status, touches, T0, T0, None)
+
+
 def some_of_each(seq: int, count: int = 3) -> Rows:
     """One flush with `count` ticks from `seq` on and a row or more of every table."""
     rows = Rows(ticks=[TickRows(seq, make_ticks(count, seq))])
@@ -40,12 +61,16 @@ def some_of_each(seq: int, count: int = 3) -> Rows:
     rows.insert("order_flow", OrderFlow(T0 + seq * MINUTE, 1.0, 0.0, 1.0, 1.0, None, 1))
     for number in range(seq, seq + count):
         rows.insert("events", EventRow(number, T0 + number, "CANDLE_CLOSED", b'{"close":1e-08}'))
+    rows.insert("market_profile", MarketProfile(T0, T0 + seq * MINUTE, 1.5, 2.0, 0.5, 10.0, 0.01))
+    for number in range(seq, seq + count):
+        row = MarketState(T0 + number, 1.0, None, 1e-8, 0.5, 2.0, None, "Unknown", "Neutral", 0.5)
+        rows.insert("market_state", row)
+        rows.keep("fair_value_gaps", f"1m:{number}", gap(f"1m:{number}"))
+        rows.keep("supply_demand_zones", f"1m:{number}", zone(f"1m:{number}"))
     rows.insert("data_gaps", GapRow(seq, 5, 9, T0, T0 + 1, T0 + 2, "OPEN", None, 0, "reconnect"))
     rows.insert("rejected", RejectedRow(T0, "not JSON", b"\xff\x00{"))
     return rows
 
 
-def open_hot(
-    path: Path, timeframes_s: tuple[int, ...] = (60, 300, 900), tick_size: float | None = None
-) -> HotFile:
-    return HotFile.open(path, PAIR, timeframes_s, tick_size)
+def open_hot(path: Path, timeframes_s: tuple[int, ...] = (60, 300, 900)) -> HotFile:
+    return HotFile.open(path, PAIR, timeframes_s)

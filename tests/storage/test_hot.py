@@ -51,6 +51,16 @@ def test_columns_are_those_of_the_contract(hot: HotFile) -> None:
         "candles_5m": candles,
         "candles_15m": candles,
         "order_flow": "timestamp buy_volume sell_volume delta cvd imbalance_ratio trade_count",
+        "market_profile": "session_start timestamp poc value_area_high value_area_low total_volume bin_size",
+        "fair_value_gaps": "gap_id timeframe gap_type top bottom created_at filled_pct status filled_at",
+        "supply_demand_zones": (
+            "zone_id timeframe zone_type price_low price_high strength status touches created_at updated_at "
+            "broken_at"
+        ),
+        "market_state": (
+            "timestamp mass momentum friction entropy nash_dist alpha regime sentiment_label sentiment_score"
+        ),
+        "amended": "table_name key flag",
         "events": "seq timestamp event data",
         "data_gaps": f"gap_id {gaps}",
         "rejected": "received_at reason raw",
@@ -64,14 +74,16 @@ def test_columns_are_those_of_the_contract(hot: HotFile) -> None:
 
 @pytest.mark.parametrize("count", [1, FEW, FEW + 1, 3_000])
 def test_everything_flushed_is_there_after_reopening(path: Path, count: int) -> None:
-    hot = open_hot(path, tick_size=0.01)
-    assert (hot.position, hot.last_tick_seq(), hot.tick_size) == (0, 0, 0.01)
+    hot = open_hot(path)
+    assert (hot.position, hot.last_tick_seq(), hot.tick_size) == (0, 0, 0.0)
     hot.flush(some_of_each(1, count), 7)
+    hot.flush(Rows(tick_size=0.5), 7)
+    hot.flush(Rows(tick_size=0.01), 7)
     hot.flush(some_of_each(count + 1, count), 8)
     tables = [name for (name,) in ask(hot, "SHOW TABLES")]
     before = {table: ask(hot, f"FROM {table}") for table in tables}
     hot.close()
-    again = open_hot(path, tick_size=0.5)
+    again = open_hot(path)
     assert (again.position, again.last_tick_seq(), again.tick_size) == (8, 2 * count, 0.01)
     assert {table: ask(again, f"FROM {table}") for table in tables} == before
     assert len(before["ticks"]) == len(before["events"]) == 2 * count
