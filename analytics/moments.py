@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+Floats: TypeAlias = npt.NDArray[np.float64]
 Moments: TypeAlias = tuple[float, float, float]
 """Size, mean, and squares about the mean by size; (0, 0, 0) is no trades."""
 
@@ -26,14 +27,19 @@ def joined(a: Any, b: Any) -> Any:
     return total, mean + apart * part, squares + squares_of_other + apart * apart * size * part
 
 
-def running(moments: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Join each column with all before it: with ever longer runs of them, not one by one."""
-    reach = 1
-    while reach < moments.shape[1]:
-        longer = np.array(joined(moments[:, :-reach], moments[:, reach:]))
-        moments = np.column_stack((moments[:, :reach], longer))
-        reach *= 2
-    return moments
+def running(sets: Floats, before: Moments = (0.0, 0.0, 0.0)) -> Floats:
+    """Join the columns of a matrix one after the other; return what is joined after each."""
+    size, mean, squares = before
+    out: list[Moments] = []
+    for other, mean_of_other, squares_of_other in zip(*sets.tolist(), strict=True):
+        if other:
+            total, apart = size + other, mean_of_other - mean
+            part = other / total
+            mean += apart * part
+            squares += squares_of_other + apart * apart * size * part
+            size = total
+        out.append((size, mean, squares))
+    return np.array(out).T
 
 
 def variance(moments: Any) -> Any:

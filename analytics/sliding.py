@@ -107,8 +107,7 @@ def _piece(window: Window, at: int, prices: Floats, steps: Floats) -> Floats:
     rest = np.zeros_like(new)
     rest[:, : window.length - at - 1] = rows[:, at + 1 : end + 1]
     rows[:, at:end] = new
-    new[:, 0] = joined(window.moments, new[:, 0])
-    new = running(new)
+    new = running(new, window.moments)
     window.moments = tuple(new[:, -1].tolist())
     window.seen += len(prices)
     size, mean, _ = whole = joined(new, rest)

@@ -74,12 +74,12 @@ def at_once(window: Window, steps: list[Step], prices: list[float]) -> list[floa
 
 
 def wrong(found: list[float | None], expected: list[Exact]) -> list[tuple[float | None, Exact]]:
-    """Tell what is not equal to 1e-9; a distance far below the price's last digit cannot be."""
+    """Tell what is not equal to 1e-9; what the last digits of the dearest price hide cannot be."""
     return [
         (x, want)
         for x, want in zip(found, expected, strict=True)
         if (x is None) != (want.distance is None)
-        or abs((x or 0.0) - (want.distance or 0.0)) > 1e-9 * (want.distance or 0.0) + 1e-10 / want.sigma
+        or abs((x or 0.0) - (want.distance or 0.0)) > 1e-9 * (want.distance or 0.0) + 1e-9 / want.sigma
     ]
 
 
