@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import msgspec
+import orjson
 from msgspec.structs import replace
 
 from actors.lane_frames import Fields, Hello, Outgoing
-from market.errors import SequenceBroken
+from market.errors import BadFrame, SequenceBroken
 
 FEED_EVENTS = 1_024  # with more waiting the feed is full, and its lane is not read
 FEED_BYTES = 256 * 1024
@@ -16,6 +19,36 @@ SHARE_EVENTS = 256  # of one feed in one pipeline
 SHARE_BYTES = 128 * 1024
 PIPELINE_EVENTS = 2_048  # no feed joins a pipeline that holds as many
 PIPELINE_BYTES = 1024 * 1024
+_PHYSICS = b'{"event":"PHYSICS_UPDATE"'  # how such a message begins
+
+
+class Physics(msgspec.Struct, frozen=True):
+    """A market state, as its announcement tells it."""
+
+    timestamp: datetime
+    mass: float | None
+    momentum: float | None
+    friction: float | None
+    entropy: float | None
+    nash_dist: float | None
+    alpha: float | None
+    regime: str
+
+    @property
+    def value(self) -> bytes:
+        """Write what the state's key holds."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return orjson.dumps(kept | {"alpha_coefficient": self.alpha})
+
+
+_KEPT = ("mass", "momentum", "friction", "entropy", "nash_dist", "regime")
+
+
+class _Update(msgspec.Struct):
+    data: Physics
+
+
+_UPDATES = msgspec.json.Decoder(_Update)
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +64,8 @@ class Feed:
     snapshot: Fields | None = None
     snapshot_ns: int = 0
     snapshot_waits: bool = False
+    physics: Physics | None = None  # the newest that was told
+    physics_waits: bool = False
 
     @property
     def symbol(self) -> str:
@@ -74,6 +109,23 @@ class Feed:
             self.pending_bytes += len(event.message)
             expected += 1
 
+    def look(self, events: list[Outgoing]) -> None:
+        """Remember the newest market state among events; a restated one may come after a newer.
+
+        Raises BadFrame for one that is not understood.
+        """
+        for event in events:
+            if event.message.startswith(_PHYSICS):
+                told = _physics(event.message)
+                if self.physics is None or told.timestamp >= self.physics.timestamp:
+                    self.physics, self.physics_waits = told, True
+
+    @property
+    def shows(self) -> Physics | None:
+        """Give the state to show, if it is another than before; a pair that catches up shows none."""
+        catches_up = self.acked + len(self.pending) < self.hello.last_seq
+        return self.physics if self.physics_waits and not catches_up else None
+
     def share(self) -> list[Outgoing]:
         """Copy the next events to send, at most one feed's share of a pipeline."""
         taken: list[Outgoing] = []
@@ -96,6 +148,13 @@ class Feed:
         """Forget what waits: its pair will bring it again."""
         self.pending.clear()
         self.pending_bytes = 0
+
+
+def _physics(message: bytes) -> Physics:
+    try:
+        return _UPDATES.decode(message).data
+    except msgspec.MsgspecError as error:
+        raise BadFrame(f"no market state: {error}", message[:256]) from error
 
 
 def take_turn(turns: deque[Feed], feed: Feed) -> None:

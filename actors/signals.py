@@ -17,9 +17,10 @@ from actors.latency import Durations
 from actors.signal_feed import Feed, gather, take_turn
 from actors.supervise import end, live, vitals
 from market.backoff import delays
-from market.errors import Retryable, SequenceBroken
+from market.errors import BadFrame, Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
-from storage.bus import SNAPSHOT_TTL_S, Bus, Sent
+from storage.bus import SNAPSHOT_TTL_S, Sent
+from storage.state_keys import StateBus
 
 IDLE_PING_S = 1.0
 LATENCIES = 4_096
@@ -34,7 +35,7 @@ class SignalService:
     had, the pairs concerned are told to begin again where its streams end.
     """
 
-    def __init__(self, path: Path, bus: Bus) -> None:
+    def __init__(self, path: Path, bus: StateBus) -> None:
         self._bus = bus
         self._server = LaneServer[Lane](path, lambda server: Lane(server, self))
         self._feeds: dict[Lane, Feed] = {}
@@ -66,7 +67,7 @@ class SignalService:
             "publish_latency_p99_ms": _quantile_ms(latencies, 0.99),
             **{
                 name: self._counts[name]
-                for name in ("published", "replayed", "reconnects", "snapshots_refused")
+                for name in ("published", "replayed", "reconnects", "snapshots_refused", "states_refused")
             },
         }
 
@@ -104,6 +105,10 @@ class SignalService:
             log.warning("lane_sequence_broken", pair=error.pair, expected=error.expected, got=error.got)
             lane.close()
             return
+        try:
+            feed.look(events)
+        except BadFrame as error:  # no reason to keep back what it is among
+            log.warning("state_not_understood", pair=lane.hello.pair_key, reason=error.reason)
         if feed.full:
             lane.pause()
         take_turn(self._turns, feed)
@@ -123,6 +128,7 @@ class SignalService:
         if not self._redis_ok:
             await self._come_back()
         await self._greet()
+        await self._show()
         await self._send()
         if self._turns:
             return
@@ -140,6 +146,7 @@ class SignalService:
         rewound = [self._rewind(feed, points[feed.symbol]) for feed in resumed if feed in self._lanes]
         for feed in self._lanes:
             feed.snapshot_waits = feed.snapshot is not None
+            feed.physics_waits = feed.physics is not None
         self._note_back(sum(rewound))
 
     def _rewind(self, feed: Feed, stream_seq: int) -> bool:
@@ -160,6 +167,16 @@ class SignalService:
                     lane.resume(feed.begin(points[feed.symbol], self._bus.maxlen))
         while self._hellos and (self._hellos[0] not in self._lanes or self._hellos[0].resumed):
             self._hellos.popleft()
+
+    async def _show(self) -> None:
+        """Bring the newest market states; those between were never shown by themselves."""
+        shown = {feed: state for feed in self._lanes if (state := feed.shows) is not None}
+        if not shown:
+            return
+        refused = await self._bus.keep({feed.symbol: state.value for feed, state in shown.items()})
+        self._counts["states_refused"] += len(refused)
+        for feed, state in shown.items():
+            feed.physics_waits = feed.physics is not state
 
     async def _send(self) -> None:
         """Send one pipeline of what waits and acknowledge it."""
@@ -238,7 +255,7 @@ class SignalSupervisor:
 
     def __init__(self, path: Path, url: str, maxlen: int, prepare: Callable[[], None]) -> None:
         prepare()
-        self._service = SignalService(path, Bus(url, maxlen))
+        self._service = SignalService(path, StateBus(url, maxlen))
         self._task = live(self._service.run())
 
     async def status(self) -> dict[str, Any]:
