@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Meta
 
 from actors.spec import LiveSource
+from daemon.analytics import AnalyticsSettings
 from daemon.document import Document
 from daemon.settings import (
     EMBEDDED,
@@ -29,7 +30,8 @@ from market.pairs import Pair
 from storage.questdb_url import parse
 
 SECTIONS = (
-    "data_dir", "pairs", "exchanges", "engine", "redis", "questdb", "embeddings", "retention", "ray", "log",
+    "data_dir", "pairs", "exchanges", "engine", "analytics", "redis", "questdb", "embeddings", "retention",
+    "ray", "log",
 )  # fmt: skip
 LATER = ("archive", "object_store")
 ABSENT = dict.fromkeys(LATER, "unknown section: this version of marketd has no such part")
@@ -44,6 +46,7 @@ class _PairBlock:
     alias: str | None = None
     state_step_s: Annotated[int, Meta(ge=1, le=3_600)] = 1
     tick_size: Annotated[float, Meta(gt=0, le=1e9)] = 0.0
+    analytics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,10 @@ def load(path: Path | None, env: Mapping[str, str]) -> Settings:
     document = Document.read(_find(path, env), env)
     root = document.root
     document.known("", root, SECTIONS, ABSENT)
+    analytics = _analytics(document, "analytics", root.get("analytics", {}))
     settings = Settings(
         data_dir=_data_dir(document, root.get("data_dir", "data")),
-        pairs=_pairs(document, root.get("pairs", [])),
+        pairs=_pairs(document, root.get("pairs", []), analytics),
         exchanges=_exchanges(document, root.get("exchanges", {})),
         engine=_engine(document, root.get("engine", {})),
         redis=_redis(document, root.get("redis", {})),
@@ -104,14 +108,30 @@ def _data_dir(document: Document, value: object) -> Path:
         return Path()
 
 
-def _pairs(document: Document, value: object) -> tuple[PairSettings, ...]:
+def _analytics(
+    document: Document, key: str, value: object, usual: AnalyticsSettings | None = None
+) -> AnalyticsSettings:
+    """Read a table of parameters; those that it does not name are as `usual`."""
+    usual = usual or AnalyticsSettings()
+    own = document.section(key, value, AnalyticsSettings)
+    if own is None:
+        return usual
+    found = replace(usual, **{name: getattr(own, name) for name in document.table(key, value)})
+    for name, reason in found.impossible():
+        document.refuse(f"{key}.{name}", reason)
+        found = usual
+    return found
+
+
+def _pairs(document: Document, value: object, analytics: AnalyticsSettings) -> tuple[PairSettings, ...]:
     blocks = document.convert("pairs", value, list[object], None)
     if blocks == []:
         document.refuse("pairs", "expected at least one [[pairs]] block")
     pairs: list[PairSettings] = []
     for i, raw in enumerate(blocks or []):
         if block := document.section(f"pairs[{i}]", raw, _PairBlock):
-            pairs += _block(document, f"pairs[{i}]", block)
+            own = _analytics(document, f"pairs[{i}].analytics", block.analytics, analytics)
+            pairs += [replace(one, analytics=own) for one in _block(document, f"pairs[{i}]", block)]
     _no_doubles(document, pairs)
     return tuple(pairs)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from actors.spec import EngineSpec, LiveSource, PairSpec, SinkSpec
+from daemon.analytics import AnalyticsSettings
 from market.pairs import Pair
 from market.streams import CANDLES, TICKS
 
@@ -51,6 +52,7 @@ class PairSettings:
     alias: str
     state_step_s: int = 1
     tick_size: float = 0.0
+    analytics: AnalyticsSettings = field(default_factory=AnalyticsSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +230,7 @@ class Settings:
                 hot_s=self.retention.hot_s(engine.timeframes_s) if self.retention.enabled else {},
                 contiguous=is_contiguous(one.pair),
                 tick_size=one.tick_size,
+                params=one.analytics.params(one.state_step_s),
             )
             for one in self.pairs
         )

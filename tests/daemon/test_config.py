@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.spec import LiveSource, PairSpec
+from analytics.params import AnalyticsParams
 from daemon import settings as settings_of
+from daemon.analytics import AnalyticsSettings
 from daemon.config import load
 from daemon.settings import Settings
 from feeds.venues import VENUES
@@ -100,7 +104,7 @@ SUPPORTED = (
     "binance spot, binance futures, bybit spot, bybit futures, coinbase spot, coinbase_advanced spot, "
     "kraken spot, okx spot, okx futures"
 )
-SECTIONS = "data_dir, pairs, exchanges, engine, redis, questdb, embeddings, retention, ray, log"
+SECTIONS = "data_dir, pairs, exchanges, engine, analytics, redis, questdb, embeddings, retention, ray, log"
 BAD = [
     ("bad = 1\n" + PAIR, f"bad: unknown key (known: {SECTIONS})"),
     (
@@ -137,7 +141,10 @@ BAD = [
     (PAIR.replace("spot", "dex"), f"pairs[0]: binance dex is not supported (supported: {SUPPORTED})"),
     (
         PAIR + "depth = 5\n",
-        "pairs[0].depth: unknown key (known: exchange, market, symbols, alias, state_step_s, tick_size)",
+        (
+            "pairs[0].depth: unknown key (known: exchange, market, symbols, alias, state_step_s, tick_size, "
+            "analytics)"
+        ),
     ),
     (
         PAIR.replace('"]', '", "ETHUSDT"]') + 'alias = "B"\n',
@@ -209,6 +216,34 @@ BAD = [
         PAIR + OTHER + "[engine]\nmax_pairs_per_node = 1\n",
         "pairs: 2 pairs, but engine.max_pairs_per_node is 1",
     ),
+    (PAIR + "[analytics]\nprofile_bin_ticks = 0\n", "analytics.profile_bin_ticks: expected int >= 1"),
+    (PAIR + "[analytics]\nprofile_va_step = 3\n", "analytics.profile_va_step: expected int <= 2"),
+    (PAIR + "[analytics]\nzone_decay = nan\n", "analytics.zone_decay: expected float > 0.0"),
+    (
+        PAIR + "[analytics]\nstate_fast_half_life = 900\n",
+        "analytics.state_fast_half_life: exceeds state_slow_half_life (600)",
+    ),
+    (
+        PAIR + "analytics = { state_entropy_steps = 20 }\n",
+        "pairs[0].analytics.state_entropy_needs: exceeds state_entropy_steps (20)",
+    ),
+    (
+        PAIR + "[analytics]\nstate_tail_needs = 10\n",
+        "analytics.state_tail_needs: leaves no return behind the 10 largest",
+    ),
+    (
+        PAIR + "[analytics]\nstate_tail_steps = 99\n",
+        "analytics.state_tail_needs: exceeds state_tail_steps (99)",
+    ),
+    (
+        PAIR + "[analytics]\nsentiment_bearish = 0.55\n",
+        "analytics.sentiment_bearish: reaches sentiment_bullish (0.55)",
+    ),
+    (
+        PAIR + "[analytics]\nsize_outlier_needs = 501\n",
+        "analytics.size_outlier_needs: exceeds size_outlier_window (500)",
+    ),
+    (PAIR + "analytics = 5\n", "pairs[0].analytics: expected table, got int"),
     (
         PAIR + '[redis]\nurl = "localhost"\n',
         'redis.url: expected "embedded", redis://host[:port][/number], rediss://... or unix:///path',
@@ -232,6 +267,51 @@ BAD = [
 @pytest.mark.parametrize(("text", "message"), BAD)
 def test_a_bad_file_is_refused_in_one_line_by_file_key_and_reason(text: str, message: str) -> None:
     assert refusal(text) == f"config.toml: {message}"
+
+
+def test_an_unknown_parameter_is_refused_where_it_stands() -> None:
+    known = "(known: profile_bin_ticks, profile_value_area, "
+    text = PAIR + "analytics.fvg_size = 1\n" + "[analytics]\natr = 1\n"
+    first, second = refusal(text).split("; ")
+    assert first.startswith(f"config.toml: analytics.atr: unknown key {known}")
+    assert second.startswith(f"config.toml: pairs[0].analytics.fvg_size: unknown key {known}")
+
+
+def parameters(text: str, env: dict[str, str] | None = None) -> list[AnalyticsParams]:
+    found = [spec.params for spec in given_file(text, env).pair_specs()]
+    return [params for params in found if params is not None]
+
+
+def test_the_parameters_are_the_products_unless_all_pairs_or_one_have_others() -> None:
+    (usual,) = parameters(PAIR)
+    assert usual == AnalyticsParams()
+    one, other = parameters(
+        PAIR
+        + "state_step_s = 60\nanalytics = { zone_atr_bars = 20, size_outlier_z = 5 }\n"
+        + OTHER
+        + "[analytics]\nzone_atr_bars = 10\nprofile_bin_ticks = 4\nsentiment_bullish = 0.6\n",
+        {"MARKETD__ANALYTICS__FVG_MIN_GAP_TICKS": "3"},
+    )
+    assert (one.zones.atr_bars, other.zones.atr_bars) == (20, 10)
+    assert (one.state.step_ns, other.state.step_ns) == (60 * 10**9, 10**9)
+    assert (one.outliers.size.z, other.outliers.size.z) == (5.0, 4.0)
+    for params in (one, other):
+        assert params.profile.bin_ticks == 4
+        assert (params.state.bullish, params.gaps.min_gap_ticks) == (0.6, 3.0)
+
+
+def test_each_parameter_reaches_a_fold_of_its_own() -> None:
+    usual = AnalyticsSettings()
+    seen = {usual.params(1)}
+    for one in fields(usual):
+        value: Any = getattr(usual, one.name)
+        other: Any = (
+            not value if isinstance(value, bool) else value / 2 if isinstance(value, float) else value + 1
+        )
+        if one.name in {"fvg_min_gap_ticks", "fvg_min_gap_atr"}:
+            other = 1.0
+        seen.add(replace(usual, **{one.name: other}).params(1))
+    assert len(seen) == 1 + len(fields(usual))
 
 
 def test_all_problems_are_told_at_once() -> None:
