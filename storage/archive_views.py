@@ -12,6 +12,7 @@ import duckdb
 import msgspec
 
 from market.rows import Row
+from storage import views
 from storage.archive import ArchiveFile, check, check_anew, current, place_of
 from storage.archive_sql import latest, relation
 from storage.inserts import Inserter
@@ -61,7 +62,7 @@ def show(
     catalog, known = _known(cursor)
     archived = msgspec.json.decode(known["position"], type=_Position).archived
     place = place_of(Path(catalog[1]).parent, known["pair"])
-    text = None if named_in is None else named_in.casefold().replace("market_ticks", "ticks quotes")
+    text = None if named_in is None else _named(cursor, named_in.casefold(), {*archived.marks, *open_rows})
     shown.files = []
     for table in sorted({*archived.marks, *open_rows}):
         if text is not None and table not in text:
@@ -72,6 +73,13 @@ def show(
         check(files)
         if files or open_rows.get(table):
             _shadow(cursor, f'"{catalog[0]}".main.{table}', table, files, open_rows.get(table, ()))
+
+
+def _named(cursor: duckdb.DuckDBPyConnection, text: str, tables: set[str]) -> str:
+    """Create the macros that a text calls; add the tables that they and the file's own views read."""
+    for statement in views.called(text):
+        cursor.execute(statement)
+    return f"{text.replace('market_ticks', 'ticks quotes')} {views.tables_of(text, tables)}"
 
 
 def _known(cursor: duckdb.DuckDBPyConnection) -> tuple[tuple[str, str], dict[str, str]]:
