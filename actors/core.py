@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from actors import holes
-from actors.cutting import cut, parted, silence_ns
+from actors.cutting import cut, parted, silence_ns, spread
 from actors.effects import Effects
 from actors.facts import Fact
 from actors.folds import Folds, Living
@@ -37,6 +37,7 @@ from market.inputs import (
     GapOpened,
     Input,
     Instrument,
+    Position,
     Quote,
     Rejected,
     TickBatch,
@@ -65,6 +66,7 @@ class PairCore:
             FeedStale: self._stale,
             FeedRecovered: self._recovered,
             Instrument: self._instrument,
+            Position: self._position,
         }
 
     @property
@@ -81,11 +83,8 @@ class PairCore:
         longest_ns = silence_ns(self.timeframes_s, self._state.params.state.step_ns)
         for record in cut(inputs, longest_ns):
             if isinstance(last := record[-1], TickBatch):
-                *before, final = parted(last, self._undecided())
-                if before:
-                    yield from self._with_ticks([*record[:-1], *before], longest_ns)
-                    record = []  # noqa: PLW2901 - what is left of it
-                yield from self._with_ticks([*record[:-1], final], longest_ns)
+                for part in spread(record[:-1], parted(last, self._undecided())):
+                    yield from self._with_ticks(part, longest_ns)
                 continue
             if isinstance(last, Clock):
                 yield from self._crossing(last.ts_ns, longest_ns)
@@ -322,6 +321,9 @@ class PairCore:
             ledger.tick_size = self._out.rows.tick_size = tick_size
         _schedule(ledger, tick_size)
         self._out.tell(ledger, self._state.folds.know(ledger.tick_sizes, ledger.watermark_ns))
+
+    def _position(self, position: Position) -> None:
+        self._state.ledger.source = position.text
 
     def _stale(self, stale: FeedStale) -> None:
         self._state.ledger.stale = True

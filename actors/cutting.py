@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from market.inputs import Clock, Input, TickBatch
+from market.inputs import Clock, Input, Position, TickBatch
 from market.times import NS_PER_S
 
 SILENCE_BARS = 1_000  # of the shortest timeframe, closed in one go
@@ -22,13 +22,22 @@ def cut(inputs: Sequence[Input], longest_ns: int) -> Iterator[list[Input]]:
     """Cut behind every clock and run of ticks, and where ticks would cross too much time."""
     record: list[Input] = []
     for item in inputs:
-        for part in _runs(item, longest_ns) if isinstance(item, TickBatch) else [item]:
-            record.append(part)
-            if isinstance(part, TickBatch | Clock):
-                yield record
-                record = []
+        *done, record = spread(record, _runs(item, longest_ns) if isinstance(item, TickBatch) else [item])
+        yield from done
+        if isinstance(item, TickBatch | Clock):
+            yield record
+            record = []
     if record:
         yield record
+
+
+def spread(before: Sequence[Input], parts: Sequence[Input]) -> list[list[Input]]:
+    """Make a record of each part; what stands before goes with the first, a Position with the last."""
+    records: list[list[Input]] = [[part] for part in parts]
+    records[0][:0] = [item for item in before if len(parts) == 1 or not isinstance(item, Position)]
+    if len(parts) > 1:
+        records[-1][:0] = [item for item in before if isinstance(item, Position)]
+    return records
 
 
 def parted(batch: TickBatch, at: int) -> list[TickBatch]:

@@ -70,6 +70,7 @@ class Ledger(msgspec.Struct):
     recent_ids: list[
         str
     ] = []  # of a pair without contiguous ids, in order of arrival, at most MAX_RECENT_IDS
+    source: str = ""  # how far the feed's source is in the journal, in the feed's own words
 
 
 class CoreState(msgspec.Struct):

@@ -108,6 +108,16 @@ class Instrument:
     tick_size: float
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Up to here all of the feed's source is in the journal, with this record; the text is the feed's own.
+
+    It precedes the ticks that it stands for, and is journaled with the last of them.
+    """
+
+    text: str
+
+
 Input: TypeAlias = (
     TickBatch
     | Quote
@@ -119,4 +129,5 @@ Input: TypeAlias = (
     | FeedStale
     | FeedRecovered
     | Instrument
+    | Position
 )

@@ -18,6 +18,7 @@ from market.inputs import (
     GapOpened,
     Input,
     Instrument,
+    Position,
     Quote,
     Rejected,
     TickBatch,
@@ -36,6 +37,7 @@ _CODES: dict[int, type[Any]] = {
     8: FeedStale,
     9: FeedRecovered,
     10: Instrument,
+    11: Position,
 }
 _NUMBERS = {kind: code for code, kind in _CODES.items()}
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _CODES.values()}
