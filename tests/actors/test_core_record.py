@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -125,12 +125,15 @@ def assert_zone_told(zone: Zone, told: dict[str, Any]) -> None:
 @given(st.data())
 def test_late_ticks_end_in_the_record_of_an_ordered_life(draw: st.DataObject) -> None:
     seen = jumpy(draw.draw(st.integers(0, 2**32)), draw.draw(st.integers(2, 400)))
-    late = draw.draw(st.dictionaries(st.integers(0, len(seen) - 1), st.integers(1, len(seen)), max_size=6))
+    ticks_late = st.integers(1, 4) | st.integers(1, len(seen))
+    late = draw.draw(st.dictionaries(st.integers(0, len(seen) - 1), ticks_late, max_size=8))
     behind = np.array([late.get(i, 0) for i in range(len(seen))])
-    arriving = seen[np.argsort(np.arange(len(seen)) + behind, kind="stable")]
+    order = np.argsort(np.arange(len(seen)) + behind, kind="stable")
+    arriving, alone = seen[order], np.flatnonzero(behind[order]).tolist()
+    cuts = {0, len(seen), *alone, *draw.draw(st.sets(st.integers(1, len(seen)), max_size=6))}
     life, until_ns, known = Life(TIMEFRAMES_S), 0, Instrument(0.01)
     life.take(known)
-    for part in draw.draw(splits(len(seen))):
+    for part in (slice(a, b) for a, b in pairwise(sorted(cuts))):
         life.take(TickBatch(arriving[part]))
         until_ns = max(until_ns, int(arriving[part]["ts_ns"].max()))
         step = draw.draw(st.sampled_from(["", "rotate", "clock"]))
