@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from actors.page_service import Delivery, PageService
 from actors.supervise import bring_back, end, give_way, live, vitals
-from analytics.state_text import VERSION, MarketState, metadata, text
+from analytics.state_text import VERSION, MarketState, Physics, Sentiment, metadata, text
+from market import rows
 from market.errors import Retryable
-from storage.pages import decode_candles
+from storage.pages import decode_states
 from storage.vectors import StateRow
 
 if TYPE_CHECKING:
     from storage.minilm import Encoder
     from storage.vectors import Index, Vectors
+
+
+class _Known(TypedDict, total=False):
+    physics: Physics
+    sentiment: Sentiment
 
 
 class StatePages:
@@ -73,9 +79,11 @@ class StatePages:
         if not states:
             return
         vectors = model.encode([text(state) for state in states])
-        rows = zip(states, vectors, strict=True)
         table.write(
-            [StateRow(state.symbol, state.ts_ns, metadata(state), vector, VERSION) for state, vector in rows]
+            [
+                StateRow(state.symbol, state.ts_ns, metadata(state), vector, VERSION)
+                for state, vector in zip(states, vectors, strict=True)
+            ]
         )
 
 
@@ -101,5 +109,22 @@ class EmbeddingSupervisor:
 def _states(delivery: Delivery) -> list[MarketState]:
     symbol = delivery.hello.symbol
     return [
-        MarketState(symbol=symbol, ts_ns=bar.ts_ns, candle=bar) for bar in decode_candles(delivery.page.body)
+        MarketState(symbol=symbol, ts_ns=bar.ts_ns, candle=bar, **_known(state))
+        for bar, state in decode_states(delivery.page.body)
     ]
+
+
+def _known(state: rows.MarketState | None) -> _Known:
+    if state is None:
+        return {}
+    physics = Physics(
+        mass=state.mass,
+        momentum=state.momentum,
+        friction=state.friction,
+        entropy=state.entropy,
+        nash_dist=state.nash_dist,
+        alpha=state.alpha,
+        regime=state.regime,
+    )
+    sentiment = Sentiment(label=state.sentiment_label, score=state.sentiment_score)
+    return {"physics": physics, "sentiment": sentiment}

@@ -15,7 +15,7 @@ from typing import Any
 
 from market.rows import Candle, OrderFlow
 
-VERSION = 1
+VERSION = 2
 """Of the words below; vectors of different versions are not comparable."""
 
 _SIZE_BPS = (1.0, 3.0, 7.0, 15.0, 30.0, 60.0, 120.0)
@@ -142,7 +142,7 @@ def _day(state: MarketState) -> list[str]:
 
 def _physics(physics: Physics) -> list[str]:
     said = [_said(getattr(physics, field), *words) for field, words in _PHYSICS.items()]
-    regime = [f"{physics.regime} regime"] if physics.regime else []
+    regime = [f"{physics.regime} regime"] if physics.regime in {"Levy", "Gaussian"} else []
     return [one for one in said if one] + regime
 
 

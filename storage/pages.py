@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from market.errors import BadFrame
-from market.rows import Candle, EventRow, TickRows
+from market.rows import Candle, EventRow, MarketState, TickRows
 from market.ticks import TICK
 from market.times import NS_PER_S
 
@@ -32,6 +33,23 @@ class _Announced(msgspec.Struct):
     trade_count: int
     is_complete: bool
     revision: int
+
+
+class _Told(msgspec.Struct):
+    timestamp: datetime
+    mass: float | None
+    momentum: float | None
+    friction: float | None
+    entropy: float | None
+    nash_dist: float | None
+    alpha: float | None
+    regime: str
+    sentiment_label: str
+    sentiment_score: float
+
+
+StatedCandle: TypeAlias = tuple[Candle, MarketState | None]
+"""A bar, and the market state at its end, if the record has one."""
 
 
 def encode_ticks(rows: TickRows) -> bytes:
@@ -57,8 +75,19 @@ def _ids(body: bytes) -> tuple[str, ...]:
 
 def encode_candles(events: Iterable[EventRow], timeframe: str) -> bytes:
     """Pick the bars of one timeframe that events tell of, in their order."""
+    return msgspec.msgpack.encode(told_candles(events, timeframe))
+
+
+def told_candles(events: Iterable[EventRow], timeframe: str) -> list[Candle]:
+    """Give the bars of one timeframe that events tell of."""
     told = (msgspec.json.decode(e.data, type=_Announced) for e in events if e.event in _BARS)
-    return msgspec.msgpack.encode([_candle(bar) for bar in told if bar.timeframe == timeframe])
+    return [_candle(bar) for bar in told if bar.timeframe == timeframe]
+
+
+def told_states(events: Iterable[EventRow]) -> dict[int, MarketState]:
+    """Give the market states that events tell of, by time; the last that was told of each."""
+    told = (msgspec.json.decode(e.data, type=_Told) for e in events if e.event == "PHYSICS_UPDATE")
+    return {state.ts_ns: state for state in map(_state, told)}
 
 
 def decode_candles(body: bytes) -> Sequence[Candle]:
@@ -69,8 +98,30 @@ def decode_candles(body: bytes) -> Sequence[Candle]:
         raise BadFrame(f"no page of candles: {error}", body[:64]) from error
 
 
+def encode_states(stated: Sequence[StatedCandle]) -> bytes:
+    """Write bars with the market states at their ends."""
+    return msgspec.msgpack.encode(stated)
+
+
+def decode_states(body: bytes) -> Sequence[StatedCandle]:
+    """Read a page of bars with their states; raise BadFrame for anything else."""
+    try:
+        return msgspec.msgpack.decode(body, type=list[StatedCandle])
+    except msgspec.MsgspecError as error:
+        raise BadFrame(f"no page of states: {error}", body[:64]) from error
+
+
 def _candle(bar: _Announced) -> Candle:
     values = msgspec.structs.asdict(bar)
     del values["timeframe"]
-    opened: datetime = values.pop("timestamp")
-    return Candle(int(opened.timestamp()) * NS_PER_S, **values)
+    return Candle(_ns(values.pop("timestamp")), **values)
+
+
+def _state(told: _Told) -> MarketState:
+    values = msgspec.structs.asdict(told)
+    return MarketState(_ns(values.pop("timestamp")), **values)
+
+
+def _ns(whole: datetime) -> int:
+    """Read the time of a bar or a step, which are whole seconds."""
+    return int(whole.timestamp()) * NS_PER_S
