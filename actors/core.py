@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,23 +94,22 @@ class PairCore:
         batch = record[-1]
         assert isinstance(batch, TickBatch)  # noqa: S101 - see records
         yield from self._crossing(int(batch.ticks["ts_ns"].min()), longest_ns)
-        known = self._numbered(batch)
-        late = first_key(known.ticks) < self._state.edge
-        yield [*record[:-1], replace(known, late=late)]
+        ticks, ids = self._numbered(batch)
+        yield [*record[:-1], TickBatch(ticks, first_key(ticks) < self._state.edge, ids)]
 
     def _undecided(self) -> int:
         """Count the trades after which the tick size will be known; 0: it is."""
         ledger = self._state.ledger
         return 0 if ledger.tick_sizes else DECIDING_TRADES - len(ledger.first_prices)
 
-    def _numbered(self, batch: TickBatch) -> TickBatch:
+    def _numbered(self, batch: TickBatch) -> tuple[Ticks, tuple[str, ...]]:
         """Let text ids, all ids from the first such on, stand beside the order of arrival, which is seq."""
         ledger, ids = self._state.ledger, batch.ids
         if not ids and not ledger.texts_from:
-            return batch
+            return batch.ticks, ()
         ticks = batch.ticks.copy()
         ticks["trade_id"] = np.arange(ledger.next_seq, ledger.next_seq + len(ticks))
-        return TickBatch(ticks, ids=ids or tuple(map(str, batch.ticks["trade_id"].tolist())))
+        return ticks, ids or tuple(map(str, batch.ticks["trade_id"].tolist()))
 
     def _crossing(self, end_ns: int, longest_ns: int) -> Iterator[list[Input]]:
         if self._state.folds.closed_ns >= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,15 +26,16 @@ class Effects:
         self.rows.insert("events", EventRow(ledger.next_event, ts_ns, name, data))
         ledger.next_event += 1
 
-    def tell(self, ledger: Ledger, made: Iterable[Fact], cause: Ticks = EMPTY) -> None:
+    def tell(self, ledger: Ledger, made: Sequence[Fact], cause: Ticks = EMPTY) -> None:
         """Write what the folds made, and announce it; `cause` are the ticks that closed it."""
-        for fact in made:
+        if not made:
+            return
+        for fact, received_ns in zip(made, _received(cause, made), strict=True):
             if fact.lives:
                 self.rows.keep(fact.table, fact.row[0], fact.row)
             else:
                 self.rows.insert(fact.table, fact.row)
             if fact.event:
-                received_ns = _received(cause, fact.end_ns)
                 self.announce(ledger, fact.event, fact.end_ns, fact.payload, received_ns)
 
     def keep(self, living: Living) -> None:
@@ -44,9 +45,10 @@ class Effects:
                 self.rows.keep(table, key, row)
 
 
-def _received(cause: Ticks, end_ns: int) -> int:
-    """Return when the first tick at or after `end_ns` was received."""
+def _received(cause: Ticks, made: Sequence[Fact]) -> list[int]:
+    """Say of each when the first tick at or after its end was received, 0 where none was."""
     if not len(cause):
-        return 0
-    at = int(np.searchsorted(cause["ts_ns"], end_ns))
-    return int(cause["received_ns"][at]) if at < len(cause) else 0
+        return [0] * len(made)
+    at = np.searchsorted(np.ascontiguousarray(cause["ts_ns"]), [fact.end_ns for fact in made])
+    received_ns = [*cause["received_ns"].tolist(), 0]
+    return [received_ns[i] for i in at.tolist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,24 +25,24 @@ _MINUTE_NS = 60 * NS_PER_S
 
 class _Shape(NamedTuple):
     keys: tuple[str, ...]
-    times: tuple[int, ...]  # which of them
+    times: tuple[str, ...]  # which of them
 
 
 def payload(row: Any, **more: Any) -> bytes:
     """Write a row of a table, a named tuple, as JSON, with `more` keys after its own."""
     kind: Any = type(row)
-    shape, values = _shape(kind), list(row)
-    for at in shape.times:
-        if values[at] is not None:
-            values[at] = _text(values[at])
-    told = dict(zip(shape.keys, values, strict=True))
+    keys, times = _shape(kind)
+    told = dict(zip(keys, row, strict=True))
+    for key in times:
+        if told[key] is not None:
+            told[key] = _text(told[key])
     return orjson.dumps(told | more if more else told)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _shape(kind: Any) -> _Shape:
     fields = kind._fields
-    times = tuple(at for at, field in enumerate(fields) if field in _COLUMNS)
+    times = tuple(_COLUMNS[field] for field in fields if field in _COLUMNS)
     return _Shape(tuple(_COLUMNS.get(field, field) for field in fields), times)
 
 

@@ -11,12 +11,14 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
+from actors import effects, folds
 from actors.engine import Engine
 from actors.hot_writer import HotWriter
 from actors.lane_frames import Fields, Outgoing
 from actors.outlets import Outlets
 from actors.recovery import PairFiles, open_pair
 from actors.spec import EngineSpec, LiveSource, PairSpec
+from analytics import anomaly, candles, fvg, market_state, order_flow, profile, zones
 from benchmarks.recording import Frames
 from benchmarks.stopwatch import Stopwatch
 from feeds import binance_frames
@@ -29,6 +31,18 @@ from market.pairs import Pair
 
 PAIR = Pair("binance", "spot", "BTCUSDT")
 NEVER_MS = 60_000
+ANALYTICS = (
+    ("panes", folds, "panes"),
+    ("candles", candles, "step"),
+    ("order flow", order_flow, "step"),
+    ("gaps", fvg, "step"),
+    ("zones", zones, "step"),
+    ("profile", profile, "step"),
+    ("market state", market_state, "step"),
+    ("outliers", anomaly, "step"),
+    ("announcing", effects.Effects, "tell"),
+)
+"""What is looked at inside the core: the functions as their callers find them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +139,9 @@ async def _run(spec: PairSpec, files: PairFiles, frames: Frames, size: int, flus
         watch.attach("decode", binance_frames, "parse")
         watch.attach("splice", intake.splicer, "live")
         watch.attach("journal", files.journal, "append")
-        watch.attach("fold", files.core, "handle")
+        watch.attach("core", files.core, "handle")
+        for name, owner, method in ANALYTICS:
+            watch.attach(f"  {name}", owner, method)
         watch.attach("hot file", files.hot, "flush")
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         await feed.engine.run()

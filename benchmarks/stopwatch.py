@@ -1,7 +1,8 @@
-"""CPU by step: methods wrapped for a while, so that what they cost, on whichever thread, is added up."""
+"""CPU by step: functions wrapped for a while, so that what they cost, on whichever thread, is added up."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.spent_ns: Counter[str] = Counter()
         self._undo: list[Callable[[], None]] = []
+        self._inner = threading.local()  # of each thread: what was measured within the call at work
 
     def __enter__(self) -> Self:
         return self
@@ -26,15 +28,18 @@ class Stopwatch:
             undo()
 
     def attach(self, step: str, owner: object, name: str) -> None:
-        """Measure each call of `owner.name`, which must not be called within another measured one."""
+        """Measure each call of `owner.name`, without what other measured calls within it took."""
         work = getattr(owner, name)
 
         def measured(*args: Any, **kwargs: Any) -> Any:
+            outer, self._inner.ns = getattr(self._inner, "ns", 0), 0
             start_ns = time.thread_time_ns()
             try:
                 return work(*args, **kwargs)
             finally:
-                self.spent_ns[step] += time.thread_time_ns() - start_ns
+                spent_ns = time.thread_time_ns() - start_ns
+                self.spent_ns[step] += spent_ns - self._inner.ns
+                self._inner.ns = outer + spent_ns
 
         setattr(owner, name, measured)
         self._undo.append(lambda: setattr(owner, name, work))
