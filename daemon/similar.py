@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ import structlog
 
 from daemon import offline
 from daemon.control import NoDaemon, call
-from daemon.settings import Settings
+from daemon.settings import Settings, timeframe_s
 from market.errors import MarketdError, UsageError
 from market.pairs import Pair
 from market.times import NS_PER_S, rfc3339
 from storage.vectors import StateRow, Vectors
 
-COLUMNS = ("timestamp", "distance", "move_bps", "range_bps", "volume", "trades", "regime", "sentiment")
+LATER_MIN = (5, 15, 60)
+"""Minutes after a candle's end at which it is asked what the market had done."""
+COLUMNS = (
+    "timestamp", "distance", "move_bps", "range_bps", "volume", "trades", "regime", "sentiment",
+    *(f"bps_in_{minutes}m" for minutes in LATER_MIN),
+)  # fmt: skip
 ASK_TIMEOUT_S = 30.0
 NOTHING = "-"
 
@@ -37,6 +43,7 @@ class Bar(msgspec.Struct, frozen=True):
     close: float
     volume: float
     trade_count: int
+    later: tuple[float | None, ...] = ()  # the prices LATER_MIN minutes after its end; None: not over yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +100,52 @@ def _with_bars(settings: Settings, pair: Pair, state: StateRow, table: Vectors, 
 
 def _bars(settings: Settings, pair: Pair, times_ns: Sequence[int]) -> dict[int, Bar]:
     """Look the candles up in the pair's record; without them the states are still an answer."""
-    times = ", ".join(map(str, times_ns))
-    sql = (
-        "SELECT epoch_ns(timestamp) AS ts_ns, open, high, low, close, volume, trade_count "  # noqa: S608
-        f"FROM candles_{settings.embeddings.timeframe} WHERE epoch_ns(timestamp) IN ({times})"
-    )
+    sql = _sql(settings.embeddings.timeframe, times_ns)
     try:
         bars = msgspec.json.decode(_query(settings, pair, sql), type=list[Bar])
     except MarketdError as error:
         log.warning("similar_without_candles", pair=pair.key, reason=str(error))
         return {}
     return {bar.ts_ns: bar for bar in bars}
+
+
+def _sql(timeframe: str, times_ns: Sequence[int]) -> str:
+    """Ask for candles by their times, each with the closes of those that end LATER_MIN later.
+
+    Where there are none that end then, it is by minutes: those ended less than a minute before.
+    """
+    width_s = timeframe_s(timeframe)
+    own = all(minutes * 60 % width_s == 0 for minutes in LATER_MIN)
+    grid_ns, table = (width_s * NS_PER_S, f"candles_{timeframe}") if own else (60 * NS_PER_S, "candles_1m")
+    ends_ns = [(width_s + minutes * 60) * NS_PER_S for minutes in LATER_MIN]
+    places = {ts_ns: [_last(ts_ns + end_ns, grid_ns) for end_ns in ends_ns] for ts_ns in times_ns}
+    rows = ", ".join(f"({ts_ns}, {opened})" for ts_ns, opened in places.items())
+    return f"""
+        WITH closes AS (
+            SELECT epoch_ns(timestamp) AS opened, close FROM {table}
+            WHERE is_complete AND epoch_ns(timestamp) IN ({_listed(chain.from_iterable(places.values()))})
+        ),
+        sought AS (
+            SELECT ts_ns, unnest(places) AS opened, generate_subscripts(places, 1) AS place
+            FROM (VALUES {rows}) AS sought(ts_ns, places)
+        ),
+        found AS (
+            SELECT ts_ns, list(close ORDER BY place) AS later
+            FROM sought LEFT JOIN closes USING (opened) GROUP BY ts_ns
+        )
+        SELECT ts_ns, open, high, low, close, volume, trade_count, later
+        FROM (SELECT epoch_ns(timestamp) AS ts_ns, * FROM candles_{timeframe}) JOIN found USING (ts_ns)
+        WHERE ts_ns IN ({_listed(times_ns)})
+        """  # noqa: S608 - numbers, and a name that the configuration was checked for
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _last(end_ns: int, width_ns: int) -> int:
+    """Give the open time of the last candle of a width that ends by a time."""
+    return end_ns // width_ns * width_ns - width_ns
 
 
 def _query(settings: Settings, pair: Pair, sql: str) -> bytes:
@@ -131,4 +173,9 @@ def _cells(one: Match) -> tuple[str, ...]:
         else (NOTHING,) * 4
     )
     regime, label = one.metadata["physics"]["regime"], one.metadata["sentiment"]["label"]
-    return rfc3339(one.ts_ns), f"{one.distance:.4f}", *known, regime or NOTHING, label or NOTHING
+    later = bar.later if bar and bar.later else (None,) * len(LATER_MIN)
+    moves = (
+        NOTHING if price is None or bar is None else f"{(price / bar.close - 1) * 1e4:+.1f}"
+        for price in later
+    )
+    return rfc3339(one.ts_ns), f"{one.distance:.4f}", *known, regime or NOTHING, label or NOTHING, *moves

@@ -1,5 +1,7 @@
 """`marketd similar`: real states in a real LanceDB, candles by the daemon's own socket."""
 
+# ruff: noqa: S608 - the tests' own tables
+
 from __future__ import annotations
 
 import asyncio
@@ -17,7 +19,7 @@ from structlog.testing import capture_logs
 from analytics.state_text import VERSION, MarketState, Physics, Sentiment, metadata, text
 from daemon.control_server import ControlServer
 from daemon.settings import PairSettings, Settings
-from daemon.similar import Match, lines, similar, time_ns
+from daemon.similar import Match, _sql, lines, similar, time_ns
 from market.errors import Retryable, UsageError
 from market.pairs import Pair
 from market.rows import Candle
@@ -28,6 +30,7 @@ from storage.vectors import StateRow, Vectors
 BTC = Pair("binance", "spot", "BTCUSDT")
 T0_NS, MINUTE_NS = 1_766_318_460 * NS_PER_S, 60 * NS_PER_S
 MOVES_BPS = (40.0, -40.0, 0.0, 25.0, -25.0, 4.0, -4.0, 33.0, 0.0, -70.0, 31.0)
+LAST = 67
 
 
 def candle(minute: int) -> Candle:
@@ -37,6 +40,13 @@ def candle(minute: int) -> Candle:
     low, high = min(close, 100.0) * 0.9999, max(close, 100.0) * 1.0001
     ts_ns = T0_NS + minute * MINUTE_NS
     return Candle(ts_ns, 100.0, high, low, close, 10.0, buy, 10 - buy, (100 + close) / 2, 80, True, 0)
+
+
+def later(minute: int) -> Candle:
+    """The candles that come after those with states; the last of them is open."""
+    close = 100 + minute / 10
+    ts_ns = T0_NS + minute * MINUTE_NS
+    return Candle(ts_ns, close, close, close, close, 1.0, 1.0, 0.0, close, 1, minute < LAST, 0)
 
 
 def settings(folder: Path, alias: str = BTC.key) -> Settings:
@@ -78,11 +88,12 @@ async def answering(folder: Path, first: int | None) -> AsyncIterator[None]:
         with duckdb.connect() as con:
             con.execute(
                 "CREATE TABLE candles_1m (timestamp TIMESTAMP_NS, open DOUBLE, high DOUBLE, low DOUBLE, "
-                "close DOUBLE, volume DOUBLE, trade_count BIGINT)"
+                "close DOUBLE, volume DOUBLE, trade_count BIGINT, is_complete BOOLEAN)"
             )
-            for bar in map(candle, range(first, len(MOVES_BPS))):
-                row = [bar.ts_ns, *bar[1:6], bar.trade_count]
-                con.execute("INSERT INTO candles_1m VALUES (make_timestamp_ns(?), ?, ?, ?, ?, ?, ?)", row)
+            bars = [*map(candle, range(first, len(MOVES_BPS))), *map(later, range(len(MOVES_BPS), LAST + 1))]
+            for bar in bars:
+                row = [bar.ts_ns, *bar[1:6], bar.trade_count, bar.is_complete]
+                con.execute("INSERT INTO candles_1m VALUES (make_timestamp_ns(?), ?, ?, ?, ?, ?, ?, ?)", row)
             con.execute(f"COPY ({sql}) TO '{out}' (FORMAT {fmt}, ARRAY true)")
         return {}
 
@@ -118,6 +129,10 @@ async def test_the_nearest_past_states_of_the_pair_with_their_candles(
     bar = bars[7]
     assert bar is not None
     assert (bar.open, bar.close, bar.volume, bar.trade_count) == (100, candle(7).close, 10, 80)
+    assert bar.later == (later(12).close, later(22).close, None)  # the last is not over yet
+    earliest = bars[3]
+    assert earliest is not None
+    assert earliest.later == (candle(8).close, later(18).close, later(63).close)
     assert minutes(earlier)[0] == 8
     assert minutes(earlier)[1] == 2
 
@@ -136,8 +151,8 @@ async def test_a_pair_is_found_by_its_alias_and_without_its_record(tmp_path: Pat
     assert fact["reason"] == "the pair is recovering"
     shown = [line.split() for line in lines(found)]
     assert shown[0][:3] == ["timestamp", "distance", "move_bps"]
-    assert shown[1] == ["2025-12-21T12:05:00Z", "0.0000", "-", "-", "-", "-", "-", "-"]
-    assert [line[-2:] for line in shown if line[0] == "2025-12-21T12:01:00Z"] == [["Gaussian", "Neutral"]]
+    assert shown[1] == ["2025-12-21T12:05:00Z", "0.0000", *["-"] * 9]
+    assert [line[6:8] for line in shown if line[0] == "2025-12-21T12:01:00Z"] == [["Gaussian", "Neutral"]]
 
 
 @pytest.mark.embeddings
@@ -208,8 +223,35 @@ def test_what_is_no_time_is_refused(told: str) -> None:
 def test_a_line_shows_a_candle_by_its_shape(bar_known: bool) -> None:  # noqa: FBT001
     from daemon.similar import Bar  # noqa: PLC0415
 
-    bar = Bar(0, 100.0, 101.0, 99.0, 100.5, 12.345678, 7) if bar_known else None
+    later = (101.505, 99.495, None)
+    bar = Bar(0, 100.0, 101.0, 99.0, 100.5, 12.345678, 7, later) if bar_known else None
     nothing = {"physics": {"regime": None}, "sentiment": {"label": None}}
     (_, line) = lines([Match(T0_NS, 0.12345, nothing, bar)])
     shown = ["+50.0", "202.0", "12.346", "7"] if bar_known else ["-"] * 4
-    assert line.split() == ["2025-12-21T12:01:00Z", "0.1235", *shown, "-", "-"]
+    moves = ["+100.0", "-100.0", "-"] if bar_known else ["-"] * 3
+    assert line.split() == ["2025-12-21T12:01:00Z", "0.1235", *shown, "-", "-", *moves]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "table", "after_s"),
+    [
+        ("5s", "candles_5s", [300, 900, 3_600]),
+        ("1m", "candles_1m", [300, 900, 3_600]),
+        ("15m", "candles_1m", [300 + 840, 900 + 840, 3_600 + 840]),
+        ("45s", "candles_1m", [240, 840, 3_540]),  # the last minute that is over by then
+    ],
+)
+def test_what_came_later_is_read_from_candles_that_end_then(
+    timeframe: str, table: str, after_s: list[int]
+) -> None:
+    start_ns = 1_766_275_200 * NS_PER_S
+    names = {table, f"candles_{timeframe}"}
+    with duckdb.connect() as con:
+        for name in names:
+            con.execute(
+                f"CREATE TABLE {name} AS SELECT make_timestamp_ns({start_ns} + i * {NS_PER_S}) AS timestamp, "
+                "1.0 AS open, 1.0 AS high, 1.0 AS low, i::DOUBLE AS close, 1.0 AS volume, 1 AS trade_count, "
+                "true AS is_complete FROM range(6000) s(i)"
+            )
+        ((later,),) = con.execute(f"SELECT later FROM ({_sql(timeframe, [start_ns])})").fetchall()
+    assert later == after_s
