@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import figures
 from benchmarks.archive import measure_archive
 from benchmarks.figures import Figure
+from benchmarks.lift import measure_lift
 from benchmarks.live import measure_live
 from benchmarks.memory import measure_memory
 from benchmarks.questdb import measure_questdb
@@ -28,6 +30,7 @@ PARTS: dict[str, Part] = {
     "recovery": lambda _: measure_recovery(),
     "questdb": lambda _: measure_questdb(),
     "vectors": lambda _: measure_vectors(),
+    "lift": lambda arguments: measure_lift(arguments.recordings),
     "archive": lambda _: measure_archive(),
     "soak": lambda arguments: measure_soak(arguments.seconds),
 }
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="how long live and soak look (600: soak's real figure)"
     )
+    parser.add_argument("--recordings", type=Path, help="the folder of recorded trades that lift reads")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
