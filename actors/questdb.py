@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from storage.questdb_url import parse
 log = structlog.get_logger(__name__)
 LOOK_S = 60.0
 EXPORT_TIMEOUT_S = 600.0
+TEND_S = 5.0
 
 
 class QuestDBPages:
@@ -34,6 +36,7 @@ class QuestDBPages:
         self._url = ""
         self._server: QuestDB | None = None
         self._rejected = 0
+        self._tended_s = 0.0
         self._health: dict[str, Any] = {}
 
     def prepare(self) -> None:
@@ -47,6 +50,7 @@ class QuestDBPages:
     def write(self, deliveries: Sequence[Delivery]) -> int:
         """Write ticks, then bars; return how many rows the server took."""
         server = self._ready()
+        self._tend(server)
         written = []
         if ticks := [_trades(one) for one in deliveries if one.hello.stream == TICKS]:
             written.append(server.write_trades(ticks))
@@ -57,6 +61,7 @@ class QuestDBPages:
 
     def ping(self) -> None:
         self._ready().ping()
+        self._tend(self._ready())
 
     def status(self) -> dict[str, Any]:
         return {"rejected": self._rejected, "tables": self._health}
@@ -77,6 +82,13 @@ class QuestDBPages:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def _tend(self, server: QuestDB) -> None:
+        """See now and then that what is acknowledged is also written: a full disk stops that unsaid."""
+        now_s = time.monotonic()
+        if now_s > self._tended_s + TEND_S:
+            self._tended_s = now_s
+            server.go_on()
 
     def _ready(self) -> QuestDB:
         if self._server is None:

@@ -81,6 +81,10 @@ class QuestDB:
         refresh_daily(self._sql, bars, self._timeout_s)
         return written
 
+    def go_on(self) -> None:
+        """Have tables go on whose writing stopped: the server takes rows for them, and shows none of them."""
+        schema.resume(self._sql)
+
     def ping(self) -> None:
         """Raise Retryable unless the server answers SQL, Fatal if it refuses the credentials."""
         self._sql.rows("SELECT 1")

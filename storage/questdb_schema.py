@@ -68,7 +68,7 @@ def prepare(sql: Sql) -> None:
     for table in TABLES:
         check(sql, table)
     _check_columns(sql, VIEW, _VIEW_TYPES)
-    _resume(sql)
+    resume(sql)
     _refresh(sql)
 
 
@@ -108,7 +108,7 @@ def _check_columns(sql: Sql, name: str, types: dict[str, str]) -> set[str]:
     return {column for column, (_, key) in found.items() if key}
 
 
-def _resume(sql: Sql) -> None:
+def resume(sql: Sql) -> None:
     """Have tables go on whose writing stopped, as after a full disk; they keep what they had accepted."""
     for name, message in sql.rows("SELECT name, errorMessage FROM wal_tables() WHERE suspended"):
         if name == VIEW or name in {table.name for table in TABLES}:
