@@ -10,6 +10,7 @@ else
 INSTALLED := $(VENV)/.installed
 TESTS     := -m "not embeddings"
 endif
+ALONE := tests/analytics tests/feeds   # need no process but their own, so two of them may run at once
 
 .PHONY: run test install check bench lock clean install-systemd
 run: install
@@ -19,7 +20,8 @@ install: $(INSTALLED)
 	@test -e $(VENV)/.installed-embeddings || echo "LIGHT=1: without embeddings; LanceDB and marketd similar are off until make install"
 
 test: $(VENV)/.installed-dev $(INSTALLED)
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest $(TESTS) -n 2 $(ALONE)
+	$(BIN)/pytest $(TESTS) $(addprefix --ignore=,$(ALONE))
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
