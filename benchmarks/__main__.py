@@ -15,10 +15,13 @@ from benchmarks.figures import Figure
 from benchmarks.lift import measure_lift
 from benchmarks.live import measure_live
 from benchmarks.memory import measure_memory
+from benchmarks.outages import measure_outages
+from benchmarks.outages import table as outage_table
 from benchmarks.questdb import measure_questdb
 from benchmarks.recovery import measure_recovery
 from benchmarks.replay import measure_batches, measure_replay
 from benchmarks.soak import measure_soak
+from benchmarks.throughput import measure_throughput
 from benchmarks.vectors import measure_vectors
 
 Part = Callable[[argparse.Namespace], Sequence[Figure]]
@@ -31,29 +34,43 @@ PARTS: dict[str, Part] = {
     "questdb": lambda _: measure_questdb(),
     "vectors": lambda _: measure_vectors(),
     "lift": lambda arguments: measure_lift(arguments.recordings),
+    "throughput": lambda _: measure_throughput(),
     "archive": lambda _: measure_archive(),
     "soak": lambda arguments: measure_soak(arguments.seconds),
 }
+OUTAGES = "outages"
+"""A part with a table of its own."""
 
 
 def main() -> None:
     """Run the parts asked for, one after the other; a part that fails does not keep back the others."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="how long live and soak look (600: soak's real figure)"
+        "parts", nargs="*", metavar="part", help=f"of {', '.join([*PARTS, OUTAGES])} (default: all)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="how long live, soak and each outage last (600: soak's real figure)",
     )
     parser.add_argument("--recordings", type=Path, help="the folder of recorded trades that lift reads")
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - PARTS.keys():
+    if unknown := set(arguments.parts) - {*PARTS, OUTAGES}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     console = Console()
     note = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before: other work makes every figure worse"
     found: dict[str, Sequence[Figure] | str] = {}
-    for part in arguments.parts or PARTS:
+    wanted = arguments.parts or [*PARTS, OUTAGES]
+    for part in [part for part in wanted if part != OUTAGES]:
         with console.status(part):
             found[part] = _measured(PARTS[part], arguments)
-    console.print(figures.table(found, note))
+    if found:
+        console.print(figures.table(found, note))
+    if OUTAGES in wanted:
+        with console.status(OUTAGES):
+            outages = list(measure_outages(arguments.seconds))
+        console.print(outage_table(outages, note))
 
 
 def _measured(part: Part, arguments: argparse.Namespace) -> Sequence[Figure] | str:
