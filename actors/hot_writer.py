@@ -16,6 +16,7 @@ import structlog
 from actors.latency import Durations
 from market.errors import Retryable
 from market.rows import Rows
+from storage.duck import Damaged
 from storage.hot import HotFile
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ class HotWriter:
         self._cursors: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._held = asyncio.Lock()
+        self._damage: Damaged | None = None
         self._patient = True
         self._checkpoint_due_s = time.monotonic() + CHECKPOINT_EVERY_S
 
@@ -90,10 +92,16 @@ class HotWriter:
             return seen, await self.run(begin)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do something with the file on its own thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Do something with the file on its own thread; that it is damaged ends the next write too."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except Damaged as damage:
+            self._damage = damage
+            raise
 
     def _begin(self) -> None:
+        if self._damage is not None:
+            raise self._damage
         if self._writing is not None:
             self._writing.result()
         if self._cursors or self._position != self._hot.position:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain as chained
@@ -16,26 +15,25 @@ import structlog
 
 from actors import state
 from actors.core import PairCore
-from actors.history import Rewind
 from actors.journal_cut import JournalCut
+from actors.journal_past import JournalPast, nothing, suspicion
+from actors.mending import Mender, finish
 from actors.spec import EngineSpec
 from analytics.params import AnalyticsParams
 from market.errors import Fatal, UsageError
-from market.inputs import TickBatch
 from market.pairs import Pair
 from market.rows import Rows
-from storage import archive_ledger
-from storage.archive import place_of
-from storage.archive_history import ticks_before
+from storage import archive_ledger, base
+from storage.archive import make_folder
 from storage.archive_ledger import Ledger
 from storage.duck import Damaged, mark, set_aside, wal
 from storage.hot import HotFile
-from storage.journal import Journal, Segment, read, segments
-from storage.rewind import JournalHistory, TooOld, batches
+from storage.journal import Journal, JournalDamaged, Segment, check, read, segments
 from storage.sweep import without_archived
 
 log = structlog.get_logger()
 LOCK_WAIT_S = 20.0
+CHECKED_BYTES = 64 * 1024 * 1024  # of journal, at every start: a quarter of a second
 
 
 @dataclass(slots=True)
@@ -52,34 +50,13 @@ class PairFiles:
         self.opened.close()
 
 
-class _History:
-    """The journal as the core wants it, and before its first segment the archive's ticks."""
-
-    def __init__(self, folder: Path, pair: Pair, hot: HotFile) -> None:
-        self._folder, self._hot = folder, hot
-        self._place = place_of(folder.parent, pair.key)
-        self._journal = JournalHistory(folder)
-
-    def before(self, number: int, ts_ns: int) -> Rewind:
-        try:
-            head, chain = self._journal.before(number, ts_ns)
-        except TooOld:
-            return Rewind(b"", -1, lambda: self._all_batches(number, ts_ns))
-        return Rewind(head.state, head.closed_ns, lambda: batches(chain, number))
-
-    def _all_batches(self, number: int, ts_ns: int) -> Iterator[TickBatch]:
-        chain = segments(self._folder)
-        next_seq, hot = state.load(chain[0].head().state).ledger.next_seq, self._hot
-        yield from ticks_before(self._place, hot.archived.sweep, next_seq, ts_ns, hot.texts_from)
-        yield from batches(chain, number)
-
-
 class _Found(NamedTuple):
     """What a pair's folder holds beside the hot file."""
 
     journal: Journal
     chain: list[Segment]
     ledger: Ledger
+    base: Path | None  # a copy of the hot file, from which the journal goes on
 
     @property
     def first(self) -> int:
@@ -90,7 +67,16 @@ class _Found(NamedTuple):
     def is_whole(self) -> bool:
         """Whether nothing is gone that the ledger does not tell of."""
         known = self.ledger == Ledger() or bool(self.chain)
-        return known and self.first < max(1, self.ledger.journal_from)
+        return self.base is not None or (known and self.first < max(1, self.ledger.journal_from))
+
+
+class _Wanted(NamedTuple):
+    """Whose files, and how they are to go on."""
+
+    pair: Pair
+    engine: EngineSpec
+    params: AnalyticsParams | None
+    contiguous: bool
 
 
 class _Kept(NamedTuple):
@@ -111,10 +97,27 @@ def open_pair(
     """Take the folder, rebuild what is missing, and return everything at the journal's last record.
 
     Without `params` the analytics go on with those they have; `contiguous` says whether the venue's ids are.
+    A damaged journal is mended, see `actors.mending`.
     Raises UsageError if the files are another version's or pair's, Fatal if they cannot be brought together.
     """
+    wanted = _Wanted(pair, engine, params, contiguous)
     with ExitStack() as opened:
         opened.callback(os.close, _lock(folder))
+        finish(folder / "journal")
+        try:
+            files = _opened(folder, wanted)
+        except JournalDamaged as damage:
+            log.error("journal_damaged", pair=pair.key, reason=damage.what)
+            _mend(folder, wanted)
+            files = _opened(folder, wanted)
+        opened.push(files.opened)
+        files.opened = opened.pop_all()
+        return files
+
+
+def _opened(folder: Path, wanted: _Wanted) -> PairFiles:
+    pair, engine, params, contiguous = wanted
+    with ExitStack() as opened:
         journal = Journal(folder / "journal", sync=engine.journal_sync)
         opened.callback(journal.close)
         if journal.cut_bytes:
@@ -123,16 +126,60 @@ def open_pair(
         for path in journal.drop_before(ledger.journal_from):
             path.unlink()
         chain = segments(folder / "journal")
+        _check(folder, chain)
         kept = {segment.first: _kept(_state(segment, pair)) for segment in chain}
         every = sorted({*engine.timeframes_s, *chained(*(one.timeframes_s for one in kept.values()))})
-        hot = _open_hot(folder, pair, tuple(every), _Found(journal, chain, ledger))
+        copy = base.find(folder / "journal", chain[0].first - 1 if chain else 0)
+        hot = _open_hot(folder, pair, tuple(every), _Found(journal, chain, ledger, copy))
         opened.callback(hot.close)
-        history = _History(folder / "journal", pair, hot)
+        older = nothing if copy is None else lambda: segments(folder / "journal.damaged")
+        history = JournalPast(lambda: segments(folder / "journal"), folder, pair, hot, older)
         begun = _start(chain, hot, pair) or state.new(pair.key, engine.timeframes_s, params)
         core = PairCore(begun, history, contiguous=contiguous)
         _fold_up(core, chain, kept, hot, engine.max_batch_ticks)
         _configure(core, journal, hot, _Kept(tuple(sorted(engine.timeframes_s)), params or core.state.params))
         return PairFiles(opened.pop_all(), journal, hot, core, JournalCut(folder / "journal"))
+
+
+def _check(folder: Path, chain: list[Segment]) -> None:
+    """Read a journal through, unless it is long and under no suspicion: what is found now can be mended."""
+    mark = suspicion(folder)
+    if mark.exists() or sum(segment.path.stat().st_size for segment in chain) <= CHECKED_BYTES:
+        check(chain)
+        mark.unlink(missing_ok=True)
+
+
+def _mend(folder: Path, wanted: _Wanted) -> None:
+    pair, engine, params, contiguous = wanted
+    with ExitStack() as opened:
+        if hot := _whole_hot(folder, pair, engine):
+            opened.callback(hot.close)
+        mender = Mender(
+            folder / "journal",
+            state.new(pair.key, engine.timeframes_s, params),
+            lambda chain, older: JournalPast(chain, folder, pair, hot, older),
+            contiguous=contiguous,
+        )
+        mender.mend(hot, archive_ledger.load(folder))
+
+
+def _whole_hot(folder: Path, pair: Pair, engine: EngineSpec) -> HotFile | None:
+    """Open the hot file if it is whole and no old one, else the copy of it that a mended journal has."""
+    path, ledger = folder / "trading.duckdb", archive_ledger.load(folder)
+    if path.exists():
+        try:
+            hot = HotFile.open(path, pair.key, engine.timeframes_s)
+        except Damaged as damage:
+            log.warning("hot_file_damaged", pair=pair.key, reason=str(damage), kept_as=f"{path.name}.damaged")
+        else:
+            if hot.archived.sweep >= ledger.archived.sweep:
+                return hot
+            hot.close()
+        set_aside(path)
+    if (copy := base.find(folder / "journal", 0)) is None:
+        return None
+    base.restore(copy, path, ledger)
+    return HotFile.open(path, pair.key, engine.timeframes_s)
 
 
 def _kept(known: state.CoreState) -> _Kept:
@@ -148,7 +195,7 @@ def _state(segment: Segment, pair: Pair) -> state.CoreState:
 
 def _lock(folder: Path) -> int:
     """Wait for a dying predecessor to let go of the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
@@ -174,6 +221,8 @@ def _open_hot(folder: Path, pair: Pair, timeframes_s: tuple[int, ...], found: _F
             set_aside(path)
             log.warning("hot_file_damaged", pair=pair.key, reason=str(damage), kept_as=f"{path.name}.damaged")
     _refuse_unless_whole(folder, found)
+    if found.base is not None:
+        base.restore(found.base, path, found.ledger)
     return HotFile.open(path, pair.key, timeframes_s, record=found.first)
 
 
@@ -187,16 +236,20 @@ def _refuse_unless_whole(folder: Path, found: _Found) -> None:
 
 
 def _fitting(hot: HotFile, found: _Found, path: Path) -> HotFile:
-    """Close and refuse a file that the journal or the archive has left behind, or that is ahead of them."""
+    """Close and refuse a file that the journal or the archive has left behind.
+
+    One that is ahead of the journal is whole; then the journal has lost its end.
+    """
     swept, known = hot.archived.sweep, found.ledger.archived.sweep
-    if found.first <= hot.position <= found.journal.number and swept >= known:
+    fits = found.first <= hot.position <= found.journal.number and swept >= known
+    if fits and found.is_whole:
         return hot
     hot.close()
+    if fits:
+        raise JournalDamaged(f"{path.parent}: the journal begins after record {found.first}, too late")
     told = f"{path}: stands for record {hot.position} and {swept} sweeps"
     if hot.position > found.journal.number:
-        told = f"{told}, the journal ends at {found.journal.number}"
-        if found.journal.is_new or found.journal.synced:  # synced records do not vanish: this stays as it is
-            raise Fatal(f"{told}; restore the journal, or move the pair's folder away to begin anew")
+        raise JournalDamaged(f"{told}, the journal ends at {found.journal.number}")
     raise Damaged(f"{told}; the journal begins after {found.first}, the archive has {known}")
 
 

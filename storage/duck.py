@@ -38,11 +38,14 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Turn DuckDB's errors into ours."""
+    """Turn DuckDB's errors into ours; a file that turns out Damaged is marked, and not opened again."""
     try:
         yield
     except duckdb.Error as error:
-        raise verdict(error, path, opening=opening) from error
+        told = verdict(error, path, opening=opening)
+        if isinstance(told, Damaged) and not opening:
+            set_mark(path, there=True)
+        raise told from error
 
 
 def verdict(error: duckdb.Error, where: object, *, opening: bool = False) -> MarketdError:
@@ -65,7 +68,7 @@ def wal(path: Path) -> Path:
 
 
 def mark(path: Path) -> Path:
-    """Name the file that is there while a checkpoint runs: a kill inside one can ruin the database."""
+    """Name the file that is there while a checkpoint runs, which a kill makes a ruin, and beside a ruin."""
     return path.with_name("checkpointing")
 
 

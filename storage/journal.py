@@ -3,7 +3,8 @@
 A record is `length u32, crc32 u32, payload`; the payload is `number u64, body`. Numbers rise by one over all
 segments. The first record of a segment is its head: the number of the last record folded into the state, the
 time up to which that state has closed bars, and the state. A segment appears whole (written aside, synced,
-renamed), so only the last one can have a torn tail.
+renamed), so only the last one can have a torn tail. Anything else that is not whole is damage; what is whole
+around it can be read by `survey` and `Segment.found`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import numpy as np
+
 from market.errors import Fatal, Retryable
 from market.inputs import Input
 from storage import codec
@@ -24,6 +27,7 @@ from storage.durable import sync_path
 MAGIC = b"MDJRNL\x00\x01"
 MAX_RECORD_BYTES = 256 * 1024 * 1024
 BUFFER_BYTES = 256 * 1024
+SEARCH_BYTES = 1024 * 1024
 _FRAME = struct.Struct("<II")
 _NUMBER = struct.Struct("<Q")
 _HEAD = struct.Struct("<Qq")
@@ -33,7 +37,16 @@ class JournalDamaged(Fatal):
     """What was once whole is not: a record inside the chain fails its checksum, or a segment is gone."""
 
     def __init__(self, what: str) -> None:
+        self.what = what
         super().__init__(f"{what}; restore it, or move the pair's folder away to begin anew")
+
+
+class Piece(NamedTuple):
+    """What is whole of a segment: its head, if it is, and the numbers of its records."""
+
+    segment: Segment
+    head: Head | None
+    numbers: list[int]
 
 
 class Head(NamedTuple):
@@ -71,15 +84,49 @@ class Segment:
                 body = memoryview(payload)[_NUMBER.size :]
                 yield Record(_NUMBER.unpack_from(payload)[0], codec.decode(body))
 
+    def checked(self) -> tuple[int, int]:
+        """Return where the whole records end, and the number that comes next; raises JournalDamaged."""
+        expected, end = self.first - 1, 0
+        for payload, end in _payloads(self.path):  # noqa: B007 - the last end is returned
+            if (number := _NUMBER.unpack_from(payload)[0]) != expected:
+                raise JournalDamaged(f"{self.path}: holds record {number} in place of {expected}")
+            expected += 1
+        if not end:
+            raise JournalDamaged(f"{self.path}: its head is damaged")
+        return end, expected
+
+    def found(self, above: int = 0) -> Iterator[Record]:
+        """Yield every whole record numbered above `above`, in order, whatever is damaged between them."""
+        for number, body in self._found(max(above, self.first - 1)):
+            yield Record(number, codec.decode(body))
+
+    def piece(self) -> Piece:
+        """Say what is whole."""
+        try:
+            head = self.head()
+        except JournalDamaged:
+            head = None
+        return Piece(self, head, [number for number, _ in self._found(self.first - 1)])
+
     def holds_after(self, offset: int, number: int) -> bool:
         """Tell whether a record numbered above `number` is whole anywhere behind `offset`."""
+        return _search(self.path.read_bytes(), offset, number) is not None
+
+    def cut_at(self, number: int) -> bytes:
+        """Read the file up to the end of a record, behind which it is damaged."""
+        ends = {_NUMBER.unpack_from(payload)[0]: end for payload, end in _payloads(self.path)}
+        with self.path.open("rb") as file:
+            return file.read(ends[number])  # the head has the number of the record before
+
+    def _found(self, number: int) -> Iterator[tuple[int, memoryview]]:
         data = self.path.read_bytes()
-        for at in range(offset + _FRAME.size, len(data) - _NUMBER.size + 1):
-            if number < _NUMBER.unpack_from(data, at)[0] <= number + len(data):
-                length, check = _FRAME.unpack_from(data, at - _FRAME.size)
-                if _NUMBER.size <= length <= len(data) - at and crc32(data[at : at + length]) == check:
-                    return True
-        return False
+        found = _search(data, 0, number)
+        while found is not None:
+            length, _ = _FRAME.unpack_from(data, found)
+            at = found + _FRAME.size
+            (number,) = _NUMBER.unpack_from(data, at)
+            yield number, memoryview(data)[at + _NUMBER.size : at + length]
+            found = _search(data, at + length, number)
 
     def whole_bytes(self) -> int:
         """Length of the file up to the end of its last whole record."""
@@ -106,6 +153,34 @@ def _payloads(path: Path) -> Iterator[tuple[bytes, int]]:
             yield payload, end
 
 
+def _search(data: bytes, offset: int, number: int) -> int | None:
+    """Find where at or behind `offset` the next whole record begins that is numbered above `number`."""
+    if _is_whole(data, offset, number):
+        return offset
+    first = offset + _FRAME.size
+    for start in range(first, len(data) - _NUMBER.size + 1, SEARCH_BYTES):
+        size = min(SEARCH_BYTES, len(data) - _NUMBER.size + 1 - start)
+        numbers = np.ndarray(size, "<u8", data, start, (1,))  # of eight bytes from every byte on
+        for at in np.flatnonzero((numbers > number) & (numbers <= number + len(data))).tolist():
+            if _is_whole(data, start + at - _FRAME.size, number):
+                return int(start + at - _FRAME.size)
+    return None
+
+
+def _is_whole(data: bytes, at: int, number: int) -> bool:
+    behind = at + _FRAME.size
+    if len(data) < behind + _NUMBER.size or _NUMBER.unpack_from(data, behind)[0] <= number:
+        return False
+    length, check = _FRAME.unpack_from(data, at)
+    fits = _NUMBER.size <= length <= len(data) - behind
+    return bool(fits and crc32(data[behind : behind + length]) == check)
+
+
+def survey(folder: Path) -> list[Piece]:
+    """Say of every segment, oldest first, what is whole."""
+    return [segment.piece() for segment in segments(folder)]
+
+
 def segments(folder: Path) -> list[Segment]:
     """List the segments of a journal, oldest first."""
     return sorted((Segment(p) for p in folder.glob("*.log")), key=lambda s: s.first)
@@ -124,14 +199,25 @@ def read(chain: Sequence[Segment]) -> Iterator[Record]:
             yield record
 
 
+def check(chain: Sequence[Segment]) -> None:
+    """Raise JournalDamaged unless the segments follow each other and all in them is whole."""
+    expected = chain[0].first if chain else 0
+    for segment in chain:
+        if segment.first != expected:
+            raise JournalDamaged(f"{segment.path}: begins at record {segment.first}, {expected} is missing")
+        at, expected = segment.checked()
+        if segment is not chain[-1] and at != segment.path.stat().st_size:
+            raise JournalDamaged(f"{segment.path}: record {expected} is damaged")
+
+
 class Journal:
     """The writing end. Appending is durable when `append` returns (with `sync`)."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
         """Open the last segment at its last whole record; `rotate` must come first where there is none.
 
-        What is cut off there can only be a record whose append never returned, or, without `sync`, what a
-        power cut left. Raises JournalDamaged if it is anything else.
+        What is cut off there can only be a record whose append never returned, or, without `sync`, the end of
+        what a power cut left. Raises JournalDamaged if it is anything else.
         """
         self._folder, self._sync = folder, sync
         self._fd = -1
@@ -198,7 +284,7 @@ class Journal:
             self.number = record.number
         self.bytes = last.whole_bytes()
         self.cut_bytes = last.path.stat().st_size - self.bytes
-        if self._sync and self.cut_bytes and last.holds_after(self.bytes, self.number + 1):
+        if self.cut_bytes and last.holds_after(self.bytes, self.number + 1):
             raise JournalDamaged(f"{last.path}: record {self.number + 1} is damaged, not all after it are")
         self._fd = os.open(last.path, os.O_RDWR | os.O_APPEND)
         if self.cut_bytes:

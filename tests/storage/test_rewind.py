@@ -17,7 +17,7 @@ __all__ = ["folder", "journal"]
 @pytest.fixture
 def history(folder: Path, journal: Journal) -> JournalHistory:
     fill(journal, 9, rotate_after=(3, 6))  # heads at 3 and 6 have closed up to 300 and 600
-    return JournalHistory(folder)
+    return JournalHistory(lambda: segments(folder))
 
 
 def ids(chain: list[Segment], number: int) -> list[int]:

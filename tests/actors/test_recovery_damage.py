@@ -1,0 +1,252 @@
+"""A damaged journal, alone or with the hot file: what any of them still says stays, the rest is a gap."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.mending import finish
+from actors.recovery import open_pair
+from market.errors import Fatal
+from market.inputs import Began, Clock, GapClosed, GapOpened, Quote, TickBatch
+from market.ticks import Ticks
+from storage import journal as journals
+from storage.journal import segments
+from tests.actors.damage import flip, remove, truncate, zero_page
+from tests.actors.living import ENGINE, Living, lose, some_ticks
+from tests.actors.pair_support import PAIR
+from tests.actors.story import differences, everything
+from tests.storage.hot_rows import MINUTE
+
+Harm = Callable[[Path, int], None]
+MORE = ("events", "data_gaps", "quotes")
+Rowed = dict[str, list[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Let a pair live: three segments, an open gap and a closed one, bars closed by clocks, late ticks."""
+    root = tmp_path_factory.mktemp("lived")
+    pair = Living(root / "binance/spot/BTCUSDT", ENGINE)
+    pair.take(Began(1))
+    ticks = some_ticks(200)
+    late = (ticks["trade_id"] > 60) & (ticks["trade_id"] <= 64)
+    on_time = ticks[~late & (ticks["trade_id"] != 150)]
+    for at in range(0, 120, 6):
+        take(pair, on_time[at : at + 6])
+        if at == 60:
+            pair.take(GapOpened(61, 64, 0, 0, 7, "ids jumped"))
+        if at in {30, 78}:
+            pair.rotate()
+            pair.flush()
+    pair.take(TickBatch(ticks[late]), GapClosed(61, 8, 0, "given back by REST"))
+    pair.take(TickBatch(on_time[120:145]), GapOpened(150, 150, 0, 0, 7, "ids jumped"))
+    pair.take(TickBatch(on_time[145:]))
+    pair.take(Clock(int(ticks["ts_ns"][-1]) + 7 * MINUTE))
+    pair.flush()
+    pair.close()
+    yield root
+    shutil.rmtree(root)
+
+
+def take(pair: Living, ticks: Ticks) -> None:
+    pair.take(Quote(0, 99.0, 1.0, 101.0, 1.0, int(ticks["ts_ns"][0])), TickBatch(ticks))
+
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> Rowed:
+    """Tell the same trades, and some more, to a pair of which nothing ever went wrong."""
+    pair = Living(tmp_path_factory.mktemp("ordered") / "binance/spot/BTCUSDT", ENGINE)
+    pair.take(TickBatch(some_ticks(260)))
+    pair.flush()
+    with closing(pair):
+        return everything(pair.files)
+
+
+@pytest.fixture
+def folder(lived: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(lived, tmp_path / "one") / "binance/spot/BTCUSDT"
+
+
+def chain(folder: Path) -> list[Path]:
+    return [segment.path for segment in segments(folder / "journal")]
+
+
+def whole(folder: Path) -> Rowed:
+    """Open the pair; read all of it, events and gaps too."""
+    with closing(open_pair(folder, PAIR, ENGINE)) as files:
+        con = files.hot.connection
+        rows = {name: con.execute(f"FROM {name} ORDER BY ALL").fetchall() for name in MORE}
+        return everything(files) | rows
+
+
+def regions(path: Path) -> dict[str, int]:
+    """Name bytes of a segment: of its header, its head, and of records."""
+    ends = [end for _, end in journals._payloads(path)]
+    return {
+        "magic": 1,
+        "version": 7,
+        "head's length": 8,
+        "head's checksum": 12,
+        "state": (16 + ends[0]) // 2,
+        "first record": ends[0] + 3,
+        "middle record": ends[len(ends) // 2] + 20,
+        "last record": ends[-2] + 9,
+        "last byte": ends[-1] - 1,
+    }
+
+
+REGIONS = (
+    *("magic", "version", "head's length", "head's checksum", "state"),
+    *("first record", "middle record", "last record", "last byte"),
+)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_flipped_byte_costs_nothing_while_the_hot_file_is_whole(folder: Path, region: str) -> None:
+    before = whole(folder)
+    path = chain(folder)[REGIONS.index(region) % 3]
+    flip(path, regions(path)[region])
+    assert differences(before, whole(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "segment", "part"), [(zero_page, 1, 0.5), (truncate, 2, 0.1), (remove, 0, 0)]
+)
+def test_a_page_an_end_a_segment_lost_costs_nothing_while_the_hot_file_is_whole(
+    folder: Path, ordered: Rowed, harm: Harm, segment: int, part: float
+) -> None:
+    before = whole(folder)
+    path = chain(folder)[segment]
+    harm(path, int(path.stat().st_size * part))
+    assert differences(before, whole(folder)) == []
+    goes_on(folder, before, ordered)
+
+
+def test_no_journal_at_all_costs_nothing_while_the_hot_file_is_whole(folder: Path, ordered: Rowed) -> None:
+    before = whole(folder)
+    shutil.rmtree(folder / "journal")
+    assert differences(before, whole(folder)) == []
+    goes_on(folder, before, ordered)
+
+
+def goes_on(folder: Path, before: Rowed, ordered: Rowed) -> None:
+    """See the pair go on with the next numbers, restate what is older than its journal, and be rebuilt."""
+    ticks = some_ticks(260)
+    pair = Living(folder, ENGINE)
+    ledger = pair.files.core.state.ledger
+    assert [(gap.gap_id, gap.first_id, gap.rows_filled) for gap in ledger.gaps] == [(2, 150, 0)]
+    assert (ledger.next_id, ledger.next_seq, ledger.next_event) == (201, 200, len(before["events"]) + 1)
+    pair.take(TickBatch(ticks[149:150]), GapClosed(150, 9, 0, "given back by REST"))
+    pair.take(TickBatch(ticks[200:]))
+    pair.flush()
+    found = everything(pair.files)
+    pair.close()
+    assert differences(found, ordered) == []
+    again = whole(folder)
+    lose(folder)
+    assert differences(again, whole(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("segment", "region"),
+    [(0, "first record"), (0, "middle record"), (1, "state"), (1, "middle record"), (2, "last record")],
+)
+def test_with_the_hot_file_lost_too_only_the_damaged_record_is_missing_and_is_a_gap(
+    folder: Path, segment: int, region: str
+) -> None:
+    before = whole(folder)
+    path = chain(folder)[segment]
+    harmed = regions(path)[region]
+    last = segment == 2 and region == "last record"
+    flip(path, harmed)
+    lose(folder)
+    with closing(open_pair(folder, PAIR, ENGINE)) as files:
+        found = everything(files)
+        missing = {int(row[4]) for row in before["ticks"]} - {int(row[4]) for row in found["ticks"]}
+        gaps = files.core.state.ledger.gaps
+        told = {i for gap in gaps for i in range(gap.first_id, gap.last_id + 1)} - {150}
+        assert missing <= told | {61, 62, 63, 64}
+        assert len(missing) <= 55
+        rows = files.hot.connection.execute("SELECT reason FROM data_gaps WHERE status = 'OPEN'").fetchall()
+        assert not told or any("damaged journal" in reason for (reason,) in rows)
+        assert [row.seq for row in files.hot.events_after(0, 10**6)] == list(
+            range(1, files.core.state.ledger.next_event)
+        )
+    assert last or (folder / "journal.damaged").exists()
+
+
+def test_a_second_damage_before_the_archive_has_caught_up_costs_nothing(folder: Path) -> None:
+    before = whole(folder)
+    flip(chain(folder)[2], 20)
+    assert differences(before, whole(folder)) == []
+    assert list((folder / "journal").glob("*.base"))
+    lose(folder)
+    assert differences(before, whole(folder)) == []
+    flip(chain(folder)[0], 20)
+    assert differences(before, whole(folder)) == []
+    lose(folder)
+    assert differences(before, whole(folder)) == []
+
+
+def test_the_copy_goes_when_the_archive_has_caught_up(folder: Path) -> None:
+    flip(chain(folder)[2], 20)
+    pair = Living(folder, ENGINE)
+    pair.keep_ns = -60 * MINUTE
+    for number in range(3):
+        pair.take(TickBatch(some_ticks(300)[200 + 10 * number : 210 + 10 * number]))
+        pair.rotate()
+        pair.sweep()
+        pair.take(GapClosed(150, 9, 1, "the venue does not list them"))
+        pair.cut()
+    before = everything(pair.files)
+    pair.close()
+    lose(folder)
+    assert differences(before, {name: whole(folder)[name] for name in before}) == []
+    assert not list((folder / "journal").glob("*.base"))
+
+
+def test_damage_that_a_restating_finds_is_mended_at_the_next_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.recovery.CHECKED_BYTES", 0)
+    late = some_ticks()[149:150].copy()
+    late["ts_ns"] = some_ticks()["ts_ns"][3] + 1
+    whole_one = shutil.copytree(folder.parents[2], folder.parents[3] / "whole") / "binance/spot/BTCUSDT"
+    path = chain(folder)[0]
+    flip(path, regions(path)["middle record"])
+    for one in (folder, whole_one):
+        pair = Living(one, ENGINE)
+        with suppress(journals.JournalDamaged):
+            pair.take(TickBatch(late))
+        pair.close()
+    assert (folder / "journal.suspect").exists()
+    assert differences(whole(whole_one), whole(folder)) == []
+    assert (folder / "journal.damaged").exists()
+
+
+def test_a_kill_between_the_two_renames_is_taken_up(folder: Path) -> None:
+    before = whole(folder)
+    journal, mended = folder / "journal", folder / "journal.mended"
+    journal.rename(mended)
+    finish(journal)
+    assert differences(before, whole(folder)) == []
+    shutil.copytree(journal, mended)
+    chain(folder)[0].rename(mended / "half")
+    shutil.copy(mended / "half", chain(folder)[0].parent / "0000000000000001.log")
+    finish(journal)
+    assert not mended.exists()
+    assert differences(before, whole(folder)) == []
+
+
+def test_a_beginning_damaged_with_the_hot_file_gone_is_said_and_nothing_thrown_away(folder: Path) -> None:
+    flip(chain(folder)[0], 12)
+    lose(folder)
+    with pytest.raises(Fatal, match="its beginning is damaged, and the hot file is gone"):
+        open_pair(folder, PAIR, ENGINE)
+    assert len(chain(folder)) == 3
