@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from feeds.pace import Pace
 from market.ticks import EMPTY, Ticks
+from market.times import NS_PER_S
+
+DOUBTS = 3  # answers that skip an id before the venue is believed not to have it
+NOTHING_NS = (
+    150 * NS_PER_S
+)  # a database may be so far behind its stream; then that it gives nothing is believed
+MIN_SPAN_NS = NS_PER_S
+
+
+class Wanted(NamedTuple):
+    """Trades from `from_id` on, none of them before `from_ns`; `to_ns` is set where a window is asked for."""
+
+    from_id: int
+    from_ns: int
+    to_ns: int = 0
+
+
+@dataclass(slots=True)
+class Search:
+    """Look for the first id that the venue gives: it is after `low`, and not after `high`."""
+
+    low: int
+    high: int
+
+    @property
+    def probe(self) -> int:
+        return (self.low + self.high) // 2
+
+    @property
+    def done(self) -> bool:
+        return self.high - self.low <= 1
+
+    def took(self, ids: Ticks) -> None:
+        """Narrow it by the answer to a request for `probe` on."""
+        probe, between = self.probe, ids[(ids > self.low) & (ids < self.high)]
+        if len(between):
+            self.high = int(between.min())
+        else:  # what it lacks from here to what it has, it lacks before, too
+            self.low = self.high - 1 if len(ids) and int(ids.max()) >= self.high else probe
 
 
 @dataclass(slots=True)
@@ -14,40 +55,102 @@ class Hole:
     """Ids from `next_id` to `last_id` are still missing of a gap that began at `first_id`.
 
     `held` are ticks of a hole that was left open, by id: those before `next_id` wait to be handed in, at most
-    WAIT_TICKS and a page; those after it came from the socket. `from_ns` is not after the next missing one.
+    WAIT_TICKS and a page; those after it came from the socket, or are of windows that began too late.
+    `from_ns` is not after the next missing one.
     """
 
     first_id: int
     last_id: int
     next_id: int
     from_ns: int = 0
+    to_ns: int = 0  # not before the last missing one; 0: not known
     missing: int = 0  # ids that the venue says it does not have
     doubts: int = 0
     held: Ticks = field(default_factory=EMPTY.copy)
+    pace: Pace = field(default_factory=Pace)
+    search: Search | None = None
+    refusal: str = ""  # what the venue said last instead of giving something
+    _nothing_since_ns: int | None = None
+    _span_ns: int = 0  # of the next window; 0: up to the end
 
     def hold(self, ticks: Ticks) -> int:
         """Keep those of `ticks` that are missing, and step over what is there; return how many are new."""
         missing = (ticks["trade_id"] >= self.next_id) & (ticks["trade_id"] <= self.last_id)
         before, self.held = len(self.held), by_id(self.held, ticks[missing])
         if count := run(self.held, self.next_id):
-            self.next_id, self.doubts = self.next_id + count, 0
-            reached = int(np.searchsorted(self.held["trade_id"], self.next_id)) - 1
-            self.from_ns = int(self.held["ts_ns"][reached])
+            reached = int(np.searchsorted(self.held["trade_id"], self.next_id)) + count - 1
+            self.advance(self.next_id + count, int(self.held["ts_ns"][reached]))
         return len(self.held) - before
 
-    def skip(self) -> None:
-        """Believe that the ids before the next tick held are not to be had."""
-        ahead = self.held["trade_id"][np.searchsorted(self.held["trade_id"], self.next_id) :]
-        reached = int(ahead[0]) if len(ahead) else self.last_id + 1
-        self.missing += reached - self.next_id
-        self.next_id, self.doubts = reached, 0
-        self.hold(EMPTY)
+    def advance(self, next_id: int, from_ns: int) -> None:
+        """Note that all before `next_id` is there or given up."""
+        self.next_id, self.from_ns, self.doubts = next_id, from_ns, 0
+        self._nothing_since_ns, self.search = None, None
+        self._span_ns *= 2
+        self.pace.reset()
+
+    def wanted(self, now_ns: int, first: Ticks, *, windows: bool) -> Wanted:
+        """Say what to ask for; `first` is the first tick behind it, if one is known."""
+        if self.search is not None:
+            return Wanted(self.search.probe, self.from_ns)
+        return Wanted(self.next_id, self.from_ns, self._window(now_ns, first)[0] if windows else 0)
+
+    def lacks(self, asked: Wanted, ticks: Ticks, now_ns: int, first: Ticks) -> bool:
+        """Judge an answer that did not bring `next_id`; tell whether to believe that it is not to be had."""
+        ids = ticks["trade_id"]
+        if self.search is not None:
+            self.search.took(ids)
+            return self.search.done
+        later = ticks[ids >= self.next_id]
+        if asked.to_ns and self._narrows(asked, later, now_ns, first):
+            return False
+        if len(later):
+            self.doubts += 1
+            self.pace.postpone(now_ns)
+            return self.doubts >= DOUBTS
+        if len(ticks) and int(ticks["ts_ns"].max()) > self.from_ns:  # pages by time have to get here first
+            self.from_ns = int(ticks["ts_ns"].max())
+            return False
+        self.nothing(now_ns)
+        return False
+
+    def nothing(self, now_ns: int) -> None:
+        """Note that the venue gave nothing: it is behind its stream, or has no more what is asked for."""
+        if self._nothing_since_ns is None:
+            self._nothing_since_ns = now_ns
+        self.pace.postpone(now_ns)
+
+    def hopeless(self, now_ns: int) -> bool:
+        """Tell whether that has gone on for too long."""
+        return self._nothing_since_ns is not None and now_ns - self._nothing_since_ns > NOTHING_NS
+
+    def next_held(self) -> Ticks:
+        """Give the first tick that is held after what is missing next, if there is one."""
+        at = int(np.searchsorted(self.held["trade_id"], self.next_id))
+        return self.held[at : at + 1]
 
     def ready(self) -> Ticks:
         """Take the ticks before which nothing is to come."""
         count = int(np.searchsorted(self.held["trade_id"], self.next_id))
         ready, self.held = self.held[:count], self.held[count:]
         return ready
+
+    def _window(self, now_ns: int, first: Ticks) -> tuple[int, int]:
+        """Say up to when to ask, and up to when there is something missing."""
+        end_ns = int(first["ts_ns"][0]) if len(first) else self.to_ns or now_ns
+        return (min(end_ns, self.from_ns + self._span_ns) if self._span_ns else end_ns), end_ns
+
+    def _narrows(self, asked: Wanted, later: Ticks, now_ns: int, first: Ticks) -> bool:
+        """Tell whether another window is worth a try: shorter after one that had more than fits a page."""
+        span_ns = asked.to_ns - asked.from_ns
+        if len(later):
+            ahead_ns = int(later["ts_ns"].min()) - self.from_ns
+            self._span_ns = max(MIN_SPAN_NS, min(ahead_ns, span_ns) // 2)
+            return span_ns > MIN_SPAN_NS
+        if asked.to_ns >= self._window(now_ns, first)[1]:
+            return False
+        self.from_ns, self._span_ns = asked.to_ns, 2 * max(MIN_SPAN_NS, span_ns)
+        return True
 
 
 def by_id(a: Ticks, b: Ticks) -> Ticks:

@@ -13,16 +13,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from feeds.holes import Hole, by_id, last_run, run
+from feeds import holes, pace
+from feeds.holes import Hole, Wanted, by_id, last_run, run
 from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
 from market.ticks import EMPTY, Ticks
 from market.times import NS_PER_S
 
 WAIT_NS = 10 * NS_PER_S
 WAIT_TICKS = 65_536
-RETRY_NS = NS_PER_S // 4
-RETRY_MAX_NS = 30 * NS_PER_S
-DOUBTS = 3  # answers that skip an id before the venue is believed not to have it
+RETRY_NS = pace.RETRY_NS
+RETRY_MAX_NS = pace.RETRY_MAX_NS
+DOUBTS = holes.DOUBTS
 NOT_LISTED = "the venue does not list them"
 TOLD_NS = 2 * NS_PER_S  # a trade that the venue says there is may still be on its way
 
@@ -34,10 +35,15 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Ask the venue for trades from `from_id` on, as many as it gives at once; `from_ns` is not after it."""
+    """Ask the venue for trades from `from_id` on, as many as it gives at once.
+
+    Hints for venues that are asked by time: none of these trades is before `from_ns`; where the venue gives
+    the newest of a window, this ends at `to_ns`.
+    """
 
     from_id: int
-    from_ns: int = field(default=0, compare=False)  # a hint, for venues that are asked by time
+    from_ns: int = field(default=0, compare=False)
+    to_ns: int = field(default=0, compare=False)
 
 
 Request: TypeAlias = Latest | Page
@@ -47,11 +53,13 @@ Request: TypeAlias = Latest | Page
 class Courtesy:
     """How far before its first subscription a record begins: what lacks there is no gap.
 
-    `page` is what the venue gives at once from any id on, 0 where it cannot be asked so.
+    `page` is what the venue gives at once from any id on, 0 where it cannot be asked so; `windows` says that
+    it is asked by time, and gives the newest trades of a window.
     """
 
     back_ns: int = 0
     page: int = 0
+    windows: bool = False
 
 
 class Splicer:
@@ -75,17 +83,21 @@ class Splicer:
         self._newest_id = -1  # of the first answer, with which a new record begins
         self._told = 0, 0  # the newest trade that the venue told of, and when it first did
         self._checking = False  # asking whether silence is really silence
-        holes = [Hole(*gap) for gap in gaps]
+        opened = [Hole(*gap) for gap in gaps]
         # A gap beyond the last stored trade is one that live ticks were waiting for.
-        self._front = next((h for h in holes if next_id is not None and h.last_id >= next_id), None)
-        self._holes = [h for h in holes if h is not self._front]
+        self._front = next((h for h in opened if next_id is not None and h.last_id >= next_id), None)
+        if self._front is not None and next_id is not None:
+            self._front.advance(next_id, last_ts_ns or self._front.from_ns)
+        self._holes = [h for h in opened if h is not self._front]
         self._waiting: Ticks = EMPTY
         self._waiting_since_ns = 0  # when the first of them came
         self._syncing = False  # connected, and not yet known whether something was missed
         self._asked: Request | None = None
+        self._asked_of: tuple[Hole, Wanted] | None = None
         self._asked_before = False  # what is asked was asked before this connection
-        self._ask_after_ns = self._banned_until_ns = 0
-        self._delay_ns = RETRY_NS
+        self._pace = pace.Pace()
+        self._banned_until_ns = 0
+        self._shown_id = -1  # the newest that REST has shown
         self._last_ts_ns = last_ts_ns
         self._out: list[Input] = []
 
@@ -101,7 +113,7 @@ class Splicer:
     def connected(self) -> None:
         """Begin a connection: something may have been missed before it."""
         self._syncing, self._asked_before = True, self._asked is not None
-        self._ask_after_ns, self._delay_ns = 0, RETRY_NS
+        self._pace.reset()
 
     def check(self) -> None:
         """Ask whether the silence of the socket is the market's; see `deaf`."""
@@ -133,21 +145,32 @@ class Splicer:
         ids: Sequence[str] = (),  # noqa: ARG002 - as in live
     ) -> list[Input]:
         """Take what REST gave for `request`, sorted by id."""
-        self._asked = None
-        self._ask_after_ns, self._delay_ns = now_ns, RETRY_NS
+        of, self._asked, self._asked_of = self._asked_of, None, None
+        if len(ticks):
+            self._pace.reset()
+            self._shown_id = max(self._shown_id, int(ticks["trade_id"][-1]))
         if isinstance(request, Latest):
             self._take_latest(ticks, now_ns)
         elif self.next_id is None:
             self._reach_back(ticks[ticks["trade_id"] >= request.from_id], now_ns)
+        elif of is not None:
+            self._take_page(*of, ticks, now_ns)
         else:
-            self._take_page(request, ticks[ticks["trade_id"] >= request.from_id], now_ns)
+            self._place(ticks, now_ns)
         return self.tick(now_ns)
 
-    def failed(self, now_ns: int, retry_after_ns: int = 0) -> list[Input]:
-        """Note that REST gave nothing; it is asked again later, ever more slowly."""
-        self._asked = None
-        self._banned_until_ns = now_ns + retry_after_ns
-        self._postpone(now_ns)
+    def failed(self, now_ns: int, retry_after_ns: int = 0, refusal: str = "") -> list[Input]:
+        """Note that REST gave nothing; it is asked again later, ever more slowly.
+
+        `refusal` is why it does not give just what was asked for.
+        """
+        of, self._asked, self._asked_of = self._asked_of, None, None
+        self._banned_until_ns = max(self._banned_until_ns, now_ns + retry_after_ns)
+        if of is not None and refusal:
+            of[0].refusal = refusal
+            self._lacking(*of, EMPTY, now_ns)
+        else:
+            self._pace.postpone(now_ns)
         return self.tick(now_ns)
 
     def tick(self, now_ns: int) -> list[Input]:
@@ -172,18 +195,35 @@ class Splicer:
 
     def request(self, now_ns: int) -> Request | None:
         """Return the one request to make now, if any; it must be answered or failed before the next."""
-        if self._asked is not None or now_ns < max(self._ask_after_ns, self._banned_until_ns):
-            return None
+        if self._asked is None and self._pace.due(now_ns) and now_ns >= self._banned_until_ns:
+            self._asked = self._question(now_ns)
+            self._asked_before = False
+            return self._asked
+        return None
+
+    def _question(self, now_ns: int) -> Request | None:
         if self._front is not None and self.next_id is not None:
-            self._asked = Page(self.next_id, self._last_ts_ns)
-        elif self._back_id is not None:
-            self._asked = Page(self._back_id)
-        elif self._syncing or self._checking:
-            self._asked = Latest()
-        elif self._holes:
-            self._asked = Page(self._holes[0].next_id, self._holes[0].from_ns)
-        self._asked_before = False
-        return self._asked
+            return self._page(self._front, now_ns) if self._front.pace.due(now_ns) else None
+        if self._back_id is not None:
+            return Page(self._back_id)
+        if self._syncing or self._checking:
+            return Latest()
+        due = min(self._holes, key=lambda hole: hole.pace.after_ns, default=None)
+        if due is None or not due.pace.due(now_ns):
+            return None
+        if due.hopeless(now_ns) and self._shown_id < due.next_id:
+            due.pace.postpone(now_ns)
+            return Latest()  # is its database behind, or does it lack them?
+        return self._page(due, now_ns)
+
+    def _page(self, hole: Hole, now_ns: int) -> Page:
+        wanted = hole.wanted(now_ns, self._behind(hole), windows=self._courtesy.windows)
+        self._asked_of = hole, wanted
+        return Page(*wanted)
+
+    def _behind(self, hole: Hole) -> Ticks:
+        """Give the first tick behind what a hole lacks, if one is known."""
+        return self._waiting[:1] if hole is self._front else hole.next_held()
 
     def _flows(self, ticks: Ticks) -> bool:
         """Tell the common case: exactly the ids expected next, and nothing waits."""
@@ -225,30 +265,30 @@ class Splicer:
     def _open_front(self, last_id: int, to_ns: int, now_ns: int) -> None:
         first = self.next_id or 0
         reason = "missed while not connected" if self._syncing else "ids jumped"
-        self._front = Hole(first, last_id, first, self._last_ts_ns)
+        self._front = Hole(first, last_id, first, self._last_ts_ns, to_ns)
         self._out.append(GapOpened(first, last_id, self._last_ts_ns or to_ns, to_ns, now_ns, reason))
 
     def _front_advanced(self, now_ns: int) -> None:
         if self._front is None or self.next_id is None:
             return
-        self._front.doubts = 0
+        self._front.advance(self.next_id, self._last_ts_ns)
         if self.next_id > self._front.last_id:
             self._close(self._front, now_ns)
             self._front = None
 
     def _close(self, hole: Hole, now_ns: int) -> None:
-        reason = NOT_LISTED if hole.missing else "given back by REST"
+        reason = hole.refusal or NOT_LISTED if hole.missing else "given back by REST"
         self._out.append(GapClosed(hole.first_id, now_ns, hole.missing, reason))
 
     def _take_latest(self, ticks: Ticks, now_ns: int) -> None:
         if not len(ticks):  # a market that never traded: the first trade seen begins the record
-            self._postpone(now_ns)
+            self._pace.postpone(now_ns)
             return
         newest = int(ticks["trade_id"][-1])
         if self.next_id is None:
             self._newest_id = newest
             self._reach_back(ticks, now_ns)
-        elif self._front is None and newest >= self.next_id:
+        elif (self._syncing or self._checking) and self._front is None and newest >= self.next_id:
             self.deaf = self._checking and not self._syncing
             self._open_front(newest, int(ticks["ts_ns"][-1]), now_ns)
             first = int(np.searchsorted(ticks["trade_id"], self.next_id))
@@ -288,33 +328,40 @@ class Splicer:
         self._out.append(Began(first_id))
         self._release(now_ns)
 
-    def _take_page(self, request: Page, ticks: Ticks, now_ns: int) -> None:
+    def _take_page(self, hole: Hole, asked: Wanted, ticks: Ticks, now_ns: int) -> None:
         """Take a page; that it lacks the id asked for is doubted at first, and believed in the end."""
+        wanted = hole.next_id
         self._place(ticks, now_ns)
-        hole = next((h for h in self._holes if h.next_id == request.from_id), None)
-        if hole is None and self.next_id == request.from_id:
-            hole = self._front
-        if hole is None:
-            return
-        self._postpone(now_ns)
-        if not len(ticks):  # the venue's database is behind its stream
-            return
-        hole.doubts += 1
-        if hole.doubts == DOUBTS:
-            self._ask_after_ns, self._delay_ns = now_ns, RETRY_NS
+        if hole.next_id == wanted:
+            self._lacking(hole, asked, ticks, now_ns)
+
+    def _lacking(self, hole: Hole, asked: Wanted, ticks: Ticks, now_ns: int) -> None:
+        if hole.lacks(asked, ticks, now_ns, self._behind(hole)):
             self._skip(hole, now_ns)
+        elif hole.search is None and hole.hopeless(now_ns) and self._shown_id >= hole.next_id:
+            end = self._end(hole)
+            if self._courtesy.page and end - hole.next_id > 1:
+                hole.search = holes.Search(hole.next_id, end)
+                hole.pace.reset()
+            else:
+                self._skip(hole, now_ns)
+
+    def _end(self, hole: Hole) -> int:
+        """Tell the first id behind what a hole lacks that is there, or is none of its own."""
+        return min([hole.last_id + 1, *map(int, self._behind(hole)["trade_id"])])
 
     def _skip(self, hole: Hole, now_ns: int) -> None:
         """Go on behind ids that the venue does not have."""
-        if hole is not self._front:
-            hole.skip()
+        reached = hole.search.high if hole.search is not None else self._end(hole)
+        hole.missing += reached - hole.next_id
+        if hole is self._front:
+            self.next_id = reached
+            self._front_advanced(now_ns)
+            self._release(now_ns)
+        else:
+            hole.advance(reached, hole.from_ns)
+            hole.hold(EMPTY)
             self._hand_in(hole, now_ns)
-            return
-        reached = min([hole.last_id + 1, *map(int, self._waiting["trade_id"][:1])])
-        hole.missing += reached - (self.next_id or 0)
-        self.next_id = reached
-        self._front_advanced(now_ns)
-        self._release(now_ns)
 
     def _hand_in(self, hole: Hole, now_ns: int) -> None:
         """Give the core what has come for a hole behind the live edge, all together if it is not too much."""
@@ -325,17 +372,12 @@ class Splicer:
             self._close(hole, now_ns)
             self._holes.remove(hole)
 
-    def _postpone(self, now_ns: int) -> None:
-        self._ask_after_ns = now_ns + self._delay_ns
-        self._delay_ns = min(2 * self._delay_ns, RETRY_MAX_NS)
-
     def _give_way(self, now_ns: int) -> None:
         """Leave the hole open behind the live edge and go on."""
         if self.next_id is None:
             self._begin(self._courteous_id(), now_ns)
         elif (hole := self._front) is not None:
-            hole.next_id, self.next_id, self._front = self.next_id, hole.last_id + 1, None
-            hole.from_ns = self._last_ts_ns
+            self.next_id, self._front = hole.last_id + 1, None
             inside = int(np.searchsorted(self._waiting["trade_id"], self.next_id))
             hole.hold(self._waiting[:inside])
             self._waiting = self._waiting[inside:]
