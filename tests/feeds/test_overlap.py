@@ -23,6 +23,9 @@ class Story:
         ticks, ids = told(happened)
         return self.brief(self.overlap.live(ticks, now_ns, ids=ids))
 
+    def settled(self) -> bool:
+        return self.overlap.settled
+
     def asks(self, now_ns: int) -> bool:
         return self.overlap.request(now_ns) is not None
 
@@ -59,7 +62,7 @@ def story() -> Story:
     story.overlap.connected()
     assert story.asked(trades(1, 9), 0) == [list(range(1, 10))]
     assert story.live([trade(9), trade(10)], 0) == [[10]]
-    assert story.overlap.settled
+    assert story.settled()
     assert not story.asks(1)
     story.overlap.duplicates = 0
     return story
@@ -69,11 +72,11 @@ class TestTheFirstSubscription:
     def test_the_record_begins_with_what_rest_has(self) -> None:
         story = Story(Overlap(1))
         story.overlap.connected()
-        assert not story.overlap.settled
+        assert not story.settled()
         assert story.asks(1)
         assert story.live(trades(5, 6), 2) == []
         assert story.answer(trades(1, 5), 3) == [[1, 2, 3, 4, 5, 6]]
-        assert story.overlap.settled
+        assert story.settled()
         assert not story.overlap.open_holes
 
     def test_no_further_back_than_is_asked_for(self) -> None:
@@ -102,7 +105,7 @@ class TestTheFirstSubscription:
         assert story.tick(4 + WAIT_NS) == [[5]]
         story.overlap.check()
         assert story.asked(trades(1, 5), 5 + WAIT_NS) == []
-        assert story.overlap.settled
+        assert story.settled()
 
     def test_a_market_that_never_traded_is_asked_ever_more_seldom(self) -> None:
         story = Story(Overlap(1))
@@ -123,7 +126,7 @@ class TestAReconnect:
         story.overlap.connected()
         assert story.live(trades(14, 15), 1) == []
         assert story.asked(trades(8, 14), 2) == ["open 10-14", [11, 12, 13, 14, 15], "filled 3"]
-        assert story.overlap.settled
+        assert story.settled()
 
     def test_nothing_was_missed(self, story: Story) -> None:
         story.overlap.connected()
@@ -135,7 +138,7 @@ class TestAReconnect:
         story.overlap.connected()
         assert story.live([trade(14)], 1) == []
         assert story.asked(trades(8, 11), 2) == ["open 10-11", [11], "filled 1"]
-        assert not story.overlap.settled
+        assert not story.settled()
         assert story.asked(trades(8, 14), 2 + RETRY_NS) == ["open 11-14", [12, 13, 14], "filled 2"]
 
     def test_more_was_traded_than_rest_gives(self, story: Story) -> None:
@@ -144,36 +147,36 @@ class TestAReconnect:
         assert story.asked(trades(15, 20), 2) == ["open 10-20", [15, 16, 17, 18, 19, 20], "lost 5"]
         ((_, closed),) = story.record.past
         assert closed.reason == module.UNPROVEN
-        assert story.overlap.settled
+        assert story.settled()
 
     def test_a_tick_that_the_answer_had_shows_that_the_socket_goes_on_behind_it(self, story: Story) -> None:
         story.overlap.connected()
         assert story.asked(trades(5, 12), 1) == ["open 10-12", [11, 12], "filled 2"]
-        assert not story.overlap.settled
+        assert not story.settled()
         assert story.live([trade(12), trade(13)], 2) == [[13]]
-        assert story.overlap.settled
+        assert story.settled()
         assert not story.asks(3)
 
     def test_a_repeated_old_tick_shows_nothing(self, story: Story) -> None:
         story.overlap.connected()
         assert story.live([trade(7)], 1) == []
-        assert not story.overlap.settled
+        assert not story.settled()
         assert story.overlap.duplicates == 1
 
     def test_a_quiet_market_is_settled_by_an_answer_that_is_late_enough(self, story: Story) -> None:
         story.overlap.connected()
         assert story.asked(trades(5, 10), 1) == []
-        assert not story.overlap.settled
+        assert not story.settled()
         assert not story.asks(TRUST_NS)
         assert story.asked(trades(5, 10), 1 + TRUST_NS) == []
-        assert story.overlap.settled
+        assert story.settled()
         assert story.live([trade(11)], 2 + TRUST_NS) == [[11]]
 
     def test_past_the_bounded_wait_live_goes_on_and_the_gap_is_filled_later(self, story: Story) -> None:
         story.overlap.connected()
         assert story.live([trade(14)], 1) == []
         assert story.tick(2 + WAIT_NS) == ["open 10-14", [14]]
-        assert (story.overlap.settled, story.overlap.open_holes) == (True, 1)
+        assert (story.settled(), story.overlap.open_holes) == (True, 1)
         assert story.live([trade(15)], 3 + WAIT_NS) == [[15]]
         assert story.asked(trades(9, 12), 4 + WAIT_NS) == [[11, 12]]
         assert story.asked(trades(9, 16), 4 + WAIT_NS + RETRY_NS) == [[13], "filled 3"]
