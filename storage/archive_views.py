@@ -77,8 +77,7 @@ def show(
 
 def _named(cursor: duckdb.DuckDBPyConnection, text: str, tables: set[str]) -> str:
     """Create the macros that a text calls; add the tables that they and the file's own views read."""
-    for statement in views.called(text):
-        cursor.execute(statement)
+    views.create(cursor, text)
     return f"{text.replace('market_ticks', 'ticks quotes')} {views.tables_of(text, tables)}"
 
 

@@ -9,19 +9,35 @@ that looks back ends (`until`) is the time of the last trade, unless it is told.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+import duckdb
 
 
 class Macro(NamedTuple):
     name: str
     parameters: str
     tables: str  # what it reads, by the names of the tables
-    sql: str
+    sql: str  # with bounds in braces
 
+
+_ENOUGH = 1_000
+
+# A row that is hot says that the newest is no older: as a number it spares the reader most of the archive.
+_BOUNDS = {
+    "newest_tick": "SELECT max(timestamp) FROM ticks",
+    "enough_ticks": f"SELECT timestamp FROM ticks ORDER BY timestamp DESC LIMIT 1 OFFSET {_ENOUGH - 1}",
+    "newest_profile": "SELECT max(timestamp) FROM market_profile",
+    "newest_state": "SELECT max(timestamp) FROM market_state",
+}
 
 _SPAN = """
-    WITH till AS (SELECT coalesce(until::TIMESTAMP_NS, (SELECT max(timestamp) FROM ticks)) AS to_time),
+    WITH till AS (
+        SELECT coalesce(
+            until::TIMESTAMP_NS, (SELECT max(timestamp) FROM ticks WHERE timestamp >= {newest_tick})
+        ) AS to_time
+    ),
     span AS (
         SELECT to_time,
             make_timestamp_ns(epoch_ns(to_time) - (seconds::DECIMAL(38, 9) * 1000000000)::BIGINT) AS from_time
@@ -30,6 +46,11 @@ _SPAN = """
     part AS (
         SELECT * FROM ticks
         WHERE timestamp > (SELECT from_time FROM span) AND timestamp <= (SELECT to_time FROM span)
+            AND timestamp <= coalesce(until::TIMESTAMP_NS, make_timestamp_ns(9200000000000000000))
+            AND timestamp > make_timestamp_ns(
+                epoch_ns(coalesce(until::TIMESTAMP_NS, {newest_tick}))
+                - (seconds::DECIMAL(38, 9) * 1000000000)::BIGINT
+            )
     )"""
 """Trades in (until - seconds, until], as definitions §2 has it."""
 
@@ -42,7 +63,9 @@ MACROS = (
         "recent_ticks",
         "n := 100",
         "ticks",
-        "FROM ticks ORDER BY timestamp DESC, seq DESC LIMIT n",
+        f"""FROM ticks
+        WHERE timestamp >= CASE WHEN n <= {_ENOUGH} THEN {{enough_ticks}} ELSE make_timestamp_ns(0) END
+        ORDER BY timestamp DESC, seq DESC LIMIT n""",
     ),
     Macro(
         "candles",
@@ -92,13 +115,13 @@ MACROS = (
         "profile_now",
         "",
         "market_profile",
-        "FROM market_profile ORDER BY timestamp DESC LIMIT 1",
+        "FROM market_profile WHERE timestamp >= {newest_profile} ORDER BY timestamp DESC LIMIT 1",
     ),
     Macro(
         "state_now",
         "",
         "market_state",
-        "FROM market_state ORDER BY timestamp DESC LIMIT 1",
+        "FROM market_state WHERE timestamp >= {newest_state} ORDER BY timestamp DESC LIMIT 1",
     ),
 )
 
@@ -106,16 +129,25 @@ _NAMED = {macro.name: macro for macro in MACROS}
 _CALL = re.compile(rf"\b({'|'.join(_NAMED)})\"?\s*\(\s*(?:timeframe\s*:?=\s*)?('\w*'\s*[,)])?")
 
 
-def ddl(temporary: str = "") -> Iterator[str]:
-    """Write the statements that create every macro, in the place of an earlier one."""
+def ddl() -> Iterator[str]:
+    """Write the statements that create every macro in a file, in the place of an earlier one."""
+    everything = dict.fromkeys(_BOUNDS, _time(0))
     for macro in MACROS:
-        yield _create(macro, temporary)
+        yield _create(macro, everything)
 
 
-def called(text: str) -> Iterator[str]:
-    """Write the statements that create, for one connection alone, the macros that a casefolded text calls."""
-    for name in sorted({call[1] for call in _CALL.finditer(text)}):
-        yield _create(_NAMED[name], "TEMP")
+def create(cursor: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Create, for this cursor alone, the macros that a casefolded text calls.
+
+    The file's own tables must not be hidden yet: what is hot tells what of the archive need not be read.
+    """
+    called = {_NAMED[name] for name, _ in _CALL.findall(text)}
+    bounds = {
+        name: _time(_newest(cursor, sql) if any(f"{{{name}}}" in macro.sql for macro in called) else 0)
+        for name, sql in _BOUNDS.items()
+    }
+    for macro in called:
+        cursor.execute(_create(macro, bounds, "TEMP"))
 
 
 def tables_of(text: str, tables: Iterable[str]) -> str:
@@ -127,5 +159,16 @@ def tables_of(text: str, tables: Iterable[str]) -> str:
     return " ".join(told)
 
 
-def _create(macro: Macro, temporary: str) -> str:
-    return f"CREATE OR REPLACE {temporary} MACRO {macro.name}({macro.parameters}) AS TABLE {macro.sql}"
+def _create(macro: Macro, bounds: Mapping[str, str], kind: str = "") -> str:
+    body = macro.sql.format_map(bounds)
+    return f"CREATE OR REPLACE {kind} MACRO {macro.name}({macro.parameters}) AS TABLE {body}"
+
+
+def _newest(cursor: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """Look among what is hot; 0 where there is nothing, or not enough."""
+    found = cursor.execute(f"SELECT epoch_ns(timestamp) FROM ({sql}) AS hot(timestamp)").fetchall()
+    return found[0][0] or 0 if found else 0
+
+
+def _time(ts_ns: int) -> str:
+    return f"make_timestamp_ns({ts_ns})"

@@ -16,13 +16,13 @@ import duckdb
 import pytest
 
 from market.errors import UsageError
-from market.rows import FairValueGap, MarketProfile, MarketState, Rows, Zone
+from market.rows import FairValueGap, MarketProfile, MarketState, Rows, TickRows, Zone
 from market.times import NS_PER_S, rfc3339
 from storage import views
 from storage.hot import HotFile
 from storage.reads import begin, export
 from tests.storage.archive_support import END, TIMEFRAMES, filled, plan, some_ticks
-from tests.storage.hot_rows import MINUTE
+from tests.storage.hot_rows import MINUTE, make_ticks
 from tests.storage.record import Opened, record
 
 TICKS = some_ticks()
@@ -129,6 +129,20 @@ def test_cumulative_delta_of_a_look_back(pair: Any, out: Path, seconds: int, eve
         assert row["trade_count"] == len(buckets[number])
         assert row["close"] == TICKS["price"][last]
         assert (row["delta"], row["cvd"]) == (pytest.approx(buy - sell), pytest.approx(cvd, abs=1e-12))
+
+
+def test_a_late_tick_that_alone_is_hot_is_not_taken_for_the_newest(tmp_path: Path, out: Path) -> None:
+    hot, opened = filled(tmp_path / "binance/spot/BTCUSDT/trading.duckdb")
+    hot.sweep(plan(END + 1))
+    late = make_ticks(1, len(TICKS) + 1, END - 20 * MINUTE + 1)
+    hot.flush(Rows(ticks=[TickRows(len(TICKS) + 1, late)]), 2)
+    (newest, *_) = ask((hot, opened), "FROM recent_ticks(5)", out)
+    (span,) = ask((hot, opened), "FROM imbalance(60)", out)
+    (wide,) = ask((hot, opened), "FROM imbalance(1800)", out)
+    assert newest["timestamp"] == span["to_time"] == rfc3339(END)
+    assert span["trade_count"] == len(part(Fraction(60), END))
+    assert wide["trade_count"] == len(part(Fraction(1_800), END)) + 1
+    hot.close()
 
 
 def test_what_holds_now(pair: Any, out: Path) -> None:
