@@ -25,6 +25,7 @@ from benchmarks.throughput import measure_throughput
 from benchmarks.vectors import measure_vectors
 
 Part = Callable[[argparse.Namespace], Sequence[Figure]]
+LIFT = "lift"  # left out unless recordings are there
 PARTS: dict[str, Part] = {
     "replay": lambda _: measure_replay(),
     "batch": lambda _: measure_batches(),
@@ -33,7 +34,7 @@ PARTS: dict[str, Part] = {
     "recovery": lambda _: measure_recovery(),
     "questdb": lambda _: measure_questdb(),
     "vectors": lambda _: measure_vectors(),
-    "lift": lambda arguments: measure_lift(arguments.recordings),
+    LIFT: lambda arguments: measure_lift(arguments.recordings),
     "throughput": lambda _: measure_throughput(),
     "archive": lambda _: measure_archive(),
     "soak": lambda arguments: measure_soak(arguments.seconds),
@@ -61,7 +62,8 @@ def main() -> None:
     console = Console()
     note = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before: other work makes every figure worse"
     found: dict[str, Sequence[Figure] | str] = {}
-    wanted = arguments.parts or [*PARTS, OUTAGES]
+    usual = [part for part in [*PARTS, OUTAGES] if part != LIFT or arguments.recordings]
+    wanted = arguments.parts or usual
     for part in [part for part in wanted if part != OUTAGES]:
         with console.status(part):
             found[part] = _measured(PARTS[part], arguments)

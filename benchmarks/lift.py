@@ -3,7 +3,8 @@
 Asked is for its regime, its sentiment, and what came next.
 
 The states are made by the folds from recorded trades. Regime and sentiment are words of the text, so a model
-that reads finds them; what came next is not. `numbers` is the same state as a plain vector of standardised
+that reads finds them; a text without these words (and the tails', which say the regime again) must have them
+from the others, and what came next is in no text. `numbers` is the same state as a plain vector of standardised
 figures. Neighbours are at least an hour older than the minute asked about.
 """
 
@@ -66,6 +67,7 @@ def _measured(recording: Recording, folder: Path, encoder: Encoder) -> list[Figu
     times = np.array([state.ts_ns for state in states])
     vectors = {
         "text": _embedded(encoder, states),
+        "text without the two": _embedded(encoder, [_unlabelled(state) for state in states]),
         "text of the candle alone": _embedded(encoder, [_bare(state) for state in states]),
         "numbers": _standardised(states),
     }
@@ -74,6 +76,8 @@ def _measured(recording: Recording, folder: Path, encoder: Encoder) -> list[Figu
     asked = sum(1 for row in nearest["text"] if row.size)
     out = [Figure(f"{recording.name}, minutes asked about", asked, "")]
     for what, classes in outcomes.items():
+        if len(np.unique(classes)) == 1:  # nothing to find
+            continue
         out.append(Figure(f"{recording.name}, same {what}, by chance", chance(classes, times), ""))
         out += [
             Figure(f"{recording.name}, same {what}, lift of {name}", lift(classes, times, found), "times")
@@ -153,6 +157,10 @@ def _state(bar: Candle, row: rows.MarketState) -> MarketState:
     )
     sentiment = Sentiment(label=row.sentiment_label, score=row.sentiment_score)
     return MarketState(symbol="", ts_ns=bar.ts_ns, candle=bar, physics=physics, sentiment=sentiment)
+
+
+def _unlabelled(state: MarketState) -> MarketState:
+    return replace(state, physics=replace(state.physics, regime=None, alpha=None), sentiment=Sentiment())
 
 
 def _bare(state: MarketState) -> MarketState:
