@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feeds import overlap as module
+from feeds.doubt import UNPROVEN
 from feeds.overlap import AUDIT_NS, DEAF, MAX_DOUBTS, MISSED, TRUST_NS, Overlap
 from feeds.pace import RETRY_MAX_NS, RETRY_NS
 from feeds.splicer import TOLD_NS, WAIT_NS, Courtesy, Latest
@@ -146,7 +147,7 @@ class TestAReconnect:
         assert story.live([trade(20)], 1) == []
         assert story.asked(trades(15, 20), 2) == ["open 10-20", [15, 16, 17, 18, 19, 20], "lost 5"]
         ((_, closed),) = story.record.past
-        assert closed.reason == module.UNPROVEN
+        assert closed.reason == UNPROVEN
         assert story.settled()
 
     def test_a_tick_that_the_answer_had_shows_that_the_socket_goes_on_behind_it(self, story: Story) -> None:
@@ -162,6 +163,12 @@ class TestAReconnect:
         assert story.live([trade(7)], 1) == []
         assert not story.settled()
         assert story.overlap.duplicates == 1
+
+    def test_nor_does_one_that_comes_too_late(self, story: Story) -> None:
+        story.overlap.connected()
+        assert story.live([trade(50, 3)], 1) == []
+        assert story.live([trade(14)], 2) == []
+        assert story.asked(trades(9, 14), 3) == ["open 10-14", [50], [11, 12, 13, 14], "filled 3"]
 
     def test_a_quiet_market_is_settled_by_an_answer_that_is_late_enough(self, story: Story) -> None:
         story.overlap.connected()

@@ -29,11 +29,11 @@ MANNERS = ["plain", "plain", "repeat", "swap", "hold", "one time", "one time"]
 
 class Step(NamedTuple):
     kind: str
-    count: int  # how many trades, how much of a record survives
+    size: int  # how many trades, how much of a record survives
     dropped: set[int]  # which of the trades the stream drops
     manner: str
     lag_s: int  # how far REST lags
-    size: int  # how much it gives
+    page: int  # how much it gives
 
 
 STEP = st.builds(
@@ -146,12 +146,12 @@ def test_so_it_is_in_many_long_lives() -> None:
 
 def live_through(steps: list[Step], *, texts: bool) -> None:
     world = World(texts)
-    for kind, count, dropped, manner, lag_s, size in steps:
+    for kind, size, dropped, manner, lag_s, page in steps:
         world.now_ns += 0 if manner == "one time" else NS_PER_S // 10
         if kind == "trade":
-            world.trade(count, dropped, manner)
+            world.trade(size, dropped, manner)
         elif kind == "answer":
-            world.answer(lag_s, size)
+            world.answer(lag_s, page)
         elif kind == "fail" and world.overlap.request(world.now_ns):
             world.record.take(world.overlap.failed(world.now_ns, lag_s * NS_PER_S))
         elif kind == "cut":
@@ -159,7 +159,7 @@ def live_through(steps: list[Step], *, texts: bool) -> None:
         elif kind == "connect":
             world.connect()
         elif kind == "stop" or "kill" in kind:
-            world.restart({"stop": None, "kill": 0}.get(kind, count))
+            world.restart({"stop": None, "kill": 0}.get(kind, size))
         else:
             world.now_ns += {"audit": AUDIT_NS, "long pause": WAIT_NS + 1}.get(kind, NS_PER_S)
         world.record.take(world.overlap.tick(world.now_ns))
