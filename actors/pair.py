@@ -16,9 +16,10 @@ from actors.lane_client import LaneClient
 from actors.lane_frames import Hello, Outgoing
 from actors.outlets import Outlets
 from actors.page_source import outlet
+from actors.push import push_feed
 from actors.recovery import PairFiles, open_pair
 from actors.report import report
-from actors.spec import PairSpec, ReplaySource
+from actors.spec import PairSpec, PushSource, ReplaySource
 from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
 from feeds.live import Address, LiveFeed
@@ -147,6 +148,8 @@ class PairService:
         if isinstance(source, ReplaySource):
             ids = Ids(self.spec.contiguous, ledger.recent_ids)
             return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns, ids)
+        if isinstance(source, PushSource):
+            return push_feed(self.spec, source, files, lambda read: self._working().ask(read))
         pair = self.spec.pair
         venue = VENUES[pair.exchange, pair.market]
         rules = IntakeRules(engine.stale_after_s, engine.close_grace_ms, engine.quotes_interval_ms)

@@ -44,6 +44,15 @@ class LiveSource:
 
 
 @dataclass(frozen=True, slots=True)
+class PushSource:
+    """A Redis stream that collectors push into; `trim` lets what is journaled go from there."""
+
+    url: str = field(repr=False)  # it may hold a password
+    stream: str
+    trim: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaySource:
     """Recorded files, in order; `speed` 0 means as fast as it goes, 1 the recorded pace."""
 
@@ -66,7 +75,7 @@ class PairSpec:
     pair: Pair
     alias: str
     folder: Path  # {data_dir}/{exchange}/{market}/{symbol}
-    source: LiveSource | ReplaySource
+    source: LiveSource | PushSource | ReplaySource
     engine: EngineSpec = field(default_factory=EngineSpec)
     signal_lane: Path | None = None  # the SignalSupervisor's socket; None: Redis is off
     sinks: tuple[SinkSpec, ...] = ()
