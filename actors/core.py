@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -20,10 +21,9 @@ from actors.state import (
     DECIDING_TRADES,
     MAX_RECENT_IDS,
     MAX_REVISIONS,
-    MAX_TICK_SIZES,
     CoreState,
-    Ledger,
     dump,
+    schedule,
 )
 from analytics.params import AnalyticsParams
 from analytics.profile_rows import tick_size_of
@@ -43,7 +43,7 @@ from market.inputs import (
 )
 from market.rows import Candle, Flags, OrderFlow, QuoteRow, RejectedRow, Row, TickRows
 from market.ticks import EMPTY, Ticks
-from market.times import DAY_NS, floor_ns, rfc3339
+from market.times import DAY_NS, rfc3339
 
 WARM_UP_NS = 2 * DAY_NS
 
@@ -159,6 +159,13 @@ class PairCore:
         """Show the gaps and zones that may still change, by table and key."""
         return self._state.folds.living()
 
+    def meta(self) -> dict[str, str]:
+        """Say what somebody who proves the record needs to know of how it was made."""
+        state = self._state
+        told = {"since_ns": state.ledger.params_ns, **msgspec.to_builtins(state.params)}
+        sized = {"tick_size": repr(state.ledger.tick_size)} if state.ledger.tick_size else {}
+        return {"analytics": orjson.dumps(told).decode(), **sized}
+
     @property
     def guess(self) -> Instrument | None:
         """Tell the tick size that the trades so far suggest, while none is known."""
@@ -198,6 +205,8 @@ class PairCore:
             state.folds.drop(foreign)
             state.folds.fill(run.folds)
             out.keep(state.folds.living())
+            state.ledger.params_ns = state.ledger.watermark_ns
+        out.rows.meta |= self.meta()
         return out
 
     def _ticks(self, batch: TickBatch) -> None:
@@ -316,8 +325,9 @@ class PairCore:
         """Learn the tick size; another one than before counts from the next session on."""
         ledger = self._state.ledger
         if tick_size != ledger.tick_size:
-            ledger.tick_size = self._out.rows.tick_size = tick_size
-        _schedule(ledger, tick_size)
+            ledger.tick_size = tick_size
+            self._out.rows.meta |= self.meta()
+        schedule(ledger, tick_size)
         self._out.tell(ledger, self._state.folds.know(ledger.tick_sizes, ledger.watermark_ns))
 
     def _position(self, position: Position) -> None:
@@ -331,20 +341,6 @@ class PairCore:
     def _recovered(self, recovered: FeedRecovered) -> None:
         self._state.ledger.stale = False
         self._out.announce(self._state.ledger, "FEED_RECOVERED", recovered.at_ns, b"{}")
-
-
-def _schedule(ledger: Ledger, tick_size: float) -> None:
-    sizes = ledger.tick_sizes
-    if not sizes:
-        sizes.append((ledger.watermark_ns + 1 if ledger.next_seq > 1 else 0, tick_size))
-        ledger.first_prices.clear()
-        return
-    from_ns = floor_ns(ledger.watermark_ns, DAY_NS) + DAY_NS
-    if len(sizes) > 1 and sizes[-1][0] >= from_ns:
-        sizes.pop()
-    if sizes[-1][1] != tick_size:
-        sizes.append((from_ns, tick_size))
-        del sizes[:-MAX_TICK_SIZES]
 
 
 def _name(fact: Fact) -> str:

@@ -282,7 +282,6 @@ def _fold_up(
         if pending.count >= max_rows and record.number > stands_for:
             hot.flush(pending, record.number)
             pending = Rows()
-    pending.tick_size = core.state.ledger.tick_size if core.state.ledger.tick_size != hot.tick_size else 0.0
     if pending or core.state.ledger.position > hot.position:
         hot.flush(pending, core.state.ledger.position)
 
@@ -315,3 +314,6 @@ def _configure(core: PairCore, journal: Journal, hot: HotFile, kept: _Kept) -> N
     if journal.is_new or _kept(core.state) != kept:
         hot.flush(_changed(core, kept), hot.position)
         journal.rotate(*core.snapshot())
+    known = hot.meta
+    if new := {key: value for key, value in core.meta().items() if known.get(key) != value}:
+        hot.flush(Rows(meta=new), hot.position)

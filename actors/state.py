@@ -7,6 +7,7 @@ import msgspec
 from actors.folds import Folds, TickSizes
 from analytics.params import AnalyticsParams
 from market.rows import GapRow
+from market.times import DAY_NS, floor_ns
 
 MAX_REVISIONS = 50_000
 MAX_RECENT_IDS = 1_024
@@ -60,6 +61,7 @@ class Ledger(msgspec.Struct):
     bid: float = 0.0
     ask: float = 0.0
     stale: bool = False
+    params_ns: int = 0  # since when the parameters are as they are
     tick_size: float = 0.0  # the last one told; 0: not known yet
     tick_sizes: TickSizes = []  # at most MAX_TICK_SIZES
     first_prices: list[float] = []  # at most DECIDING_TRADES, while no tick size is known
@@ -103,3 +105,18 @@ def load(state: bytes) -> CoreState:
 def new(pair: str, timeframes_s: tuple[int, ...], params: AnalyticsParams | None = None) -> CoreState:
     params = params or AnalyticsParams()
     return CoreState(pair, Ledger(), Folds.new(timeframes_s, params), params)
+
+
+def schedule(ledger: Ledger, tick_size: float) -> None:
+    """Note a tick size; another one than before counts from the next session on."""
+    sizes = ledger.tick_sizes
+    if not sizes:
+        sizes.append((ledger.watermark_ns + 1 if ledger.next_seq > 1 else 0, tick_size))
+        ledger.first_prices.clear()
+        return
+    from_ns = floor_ns(ledger.watermark_ns, DAY_NS) + DAY_NS
+    if len(sizes) > 1 and sizes[-1][0] >= from_ns:
+        sizes.pop()
+    if sizes[-1][1] != tick_size:
+        sizes.append((from_ns, tick_size))
+        del sizes[:-MAX_TICK_SIZES]

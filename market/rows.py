@@ -164,12 +164,10 @@ class Rows:
     replaced: dict[str, list[Row]] = field(default_factory=dict)
     living: dict[str, dict[str, Row | None]] = field(default_factory=dict)
     flags: dict[int, int] = field(default_factory=dict)
-    tick_size: float = 0.0  # 0: as it was
+    meta: dict[str, str] = field(default_factory=dict)  # what the file says of itself, by key
 
     def __bool__(self) -> bool:
-        return bool(
-            self.ticks or self.inserted or self.replaced or self.living or self.flags or self.tick_size
-        )
+        return bool(self.ticks or self.inserted or self.replaced or self.living or self.flags or self.meta)
 
     @property
     def count(self) -> int:
@@ -187,7 +185,7 @@ class Rows:
         for table, keyed in later.living.items():
             self.living.setdefault(table, {}).update(keyed)
         self.flags |= later.flags
-        self.tick_size = later.tick_size or self.tick_size
+        self.meta |= later.meta
 
     def insert(self, table: str, row: Row) -> None:
         self.inserted.setdefault(table, []).append(row)

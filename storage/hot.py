@@ -65,6 +65,7 @@ class HotFile:
         self._place = place_of(path.parent, known["pair"])
         self._sweeper = Sweeper(con, self._place)
         self._pages = Pages(con, self._place)
+        self._amended = self._has_rows("amended")
         self._ended: dict[str, int] = {}  # by living table: record up to which ended rows were swept
         self._uncopied = set(COPIED)  # tables that may have changed since they were copied
         self._journal_from = archive_ledger.load(path.parent).journal_from
@@ -102,10 +103,9 @@ class HotFile:
                 raise
 
     @property
-    def tick_size(self) -> float:
-        """What `meta` says; 0: nothing."""
-        found = self.connection.execute("SELECT value FROM meta WHERE key = 'tick_size'").fetchall()
-        return float(found[0][0]) if found else 0.0
+    def meta(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return meta(self.connection)
 
     @property
     def position(self) -> int:
@@ -256,22 +256,21 @@ class HotFile:
             self._live(table, keyed)
         if rows.flags:
             self._flag(rows.flags)
-        if rows.tick_size:
-            self._sql.run("DELETE FROM meta WHERE key = 'tick_size'")
-            self._sql.run("INSERT INTO meta VALUES ('tick_size', ?)", [repr(rows.tick_size)])
+        for key, value in rows.meta.items():
+            self._sql.run("DELETE FROM meta WHERE key = ?", [key])
+            self._sql.run("INSERT INTO meta VALUES (?, ?)", [key, value])
         if rows.inserted.get("rejected"):
             self._sql.run(_CAP_REJECTED, [REJECTED_CAP])
         return head
 
     def _live(self, table: str, keyed: Mapping[str, Row | None]) -> None:
         """Let living rows be as they are now; the archive's copy of one that there never was is denied."""
-        gone = [key for key, row in keyed.items() if row is None]
-        here = [row for row in keyed.values() if row is not None]
         self._sql.delete(table, tuple(keyed))
-        if here:
-            self._sql.insert(table, here)
-        if gone and table in self.archived.marks:
-            self._amend([(table, key, None) for key in gone])
+        if here := {key: row for key, row in keyed.items() if row is not None}:
+            self._sql.insert(table, tuple(here.values()))
+            self._recall([(table, key) for key in here])
+        if table in self.archived.marks:
+            self._amend([(table, key, None) for key, row in keyed.items() if row is None])
 
     def _flag(self, flags: Mapping[int, int]) -> None:
         """Change the flags of ticks that came before."""
@@ -284,10 +283,17 @@ class HotFile:
 
     def _amend(self, rows: Sequence[tuple[str, str, int | None]]) -> None:
         """Note what the archive holds otherwise."""
-        for table, key, _ in rows:
-            self._sql.run("DELETE FROM amended WHERE table_name = ? AND key = ?", [table, key])
         if rows:
+            self._recall([(table, key) for table, key, _ in rows])
             self._sql.insert("amended", rows)
+            self._uncopied.add("amended")
+            self._amended = True
+
+    def _recall(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Take back what was noted."""
+        if self._amended:
+            for table, key in keys:
+                self._sql.run("DELETE FROM amended WHERE table_name = ? AND key = ?", [table, key])
             self._uncopied.add("amended")
 
     def _write_ticks(self, chunks: Iterable[TickRows]) -> Span:

@@ -14,8 +14,10 @@ import duckdb
 
 from market.rows import Row, timeframe_text
 from market.times import DAY_NS, NS_PER_S
+from storage import proof_found
+from storage.proof_sql import Check, Ids, announced_as_stored, differences
 from storage.reads import seen
-from storage.schema import candles_table, columns
+from storage.schema import candles_table
 
 _EXACT = None
 _CANDLE: dict[str, str | None] = {
@@ -49,29 +51,6 @@ class Claim(NamedTuple):
     detail: str = ""
 
 
-class Ids(NamedTuple):
-    """What the ids of a pair's trades are: text from tick `texts_from` on (0: none is)."""
-
-    contiguous: bool
-    texts_from: int
-
-    @property
-    def order(self) -> str:
-        """Write what orders trades of the same time: the venue's integer, or the order of arrival."""
-        if not self.texts_from:
-            return "trade_id::BIGINT"
-        return f"CASE WHEN seq >= {self.texts_from} THEN seq ELSE TRY_CAST(trade_id AS BIGINT) END"
-
-
-class _Check(NamedTuple):
-    """`faults` selects `key` (a number, or the start of a bar in ns) and `fault`, `compared` a count."""
-
-    text: str
-    compared: str
-    faults: str
-    key_is_time: bool = True
-
-
 def prove(
     cursor: duckdb.DuckDBPyConnection,
     open_rows: Mapping[str, Sequence[Row]],
@@ -87,12 +66,15 @@ def prove(
 
     def claims() -> list[Claim]:
         ids = Ids(contiguous, _texts_from(cursor))
-        return [_claim(cursor, check) for check in _checks(sorted(timeframes_s), ids)]
+        every = [*_checks(sorted(timeframes_s), ids)]
+        if how := proof_found.made(cursor):
+            every += proof_found.checks(how, sorted(timeframes_s), ids)
+        return [_claim(cursor, check) for check in every]
 
     return seen(cursor, open_rows, claims, "verify")
 
 
-def _claim(cursor: duckdb.DuckDBPyConnection, check: _Check) -> Claim:
+def _claim(cursor: duckdb.DuckDBPyConnection, check: Check) -> Claim:
     at = "replace(make_timestamp_ns(key)::VARCHAR, ' ', 'T') || 'Z'" if check.key_is_time else "key::VARCHAR"
     found = cursor.execute(
         f"SELECT ({check.compared}), count(*), min_by({at} || ': ' || fault, key) FROM ({check.faults})"
@@ -108,7 +90,7 @@ def _texts_from(cursor: duckdb.DuckDBPyConnection) -> int:
     return int(first)
 
 
-def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[_Check]:
+def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
     yield _sequence("ticks")
     yield _sequence("events")
     yield _ids_once()
@@ -125,14 +107,14 @@ def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[_Check]:
     yield _flow(ids)
     for timeframe_s in timeframes_s:
         yield _announced_once(timeframe_s)
-        yield _announced_as_stored(
+        yield announced_as_stored(
             candles_table(timeframe_s), "CANDLE", f"AND data->>'timeframe' = '{timeframe_text(timeframe_s)}'"
         )
-    yield _announced_as_stored("order_flow", "ORDER_FLOW")
+    yield announced_as_stored("order_flow", "ORDER_FLOW")
 
 
-def _sequence(table: str) -> _Check:
-    return _Check(
+def _sequence(table: str) -> Check:
+    return Check(
         f"{table}.seq counts 1, 2, 3 without hole or double",
         f"SELECT count(*) FROM {table}",
         f"""
@@ -143,8 +125,8 @@ def _sequence(table: str) -> _Check:
     )
 
 
-def _ids_once() -> _Check:
-    return _Check(
+def _ids_once() -> Check:
+    return Check(
         "every trade id is stored once",
         "SELECT count(*) FROM ticks",
         """
@@ -155,9 +137,9 @@ def _ids_once() -> _Check:
     )
 
 
-def _holes_recorded() -> _Check:
+def _holes_recorded() -> Check:
     """Unite the recorded gaps that touch, so that each hole has to lie inside a single one."""
-    return _Check(
+    return Check(
         "trade ids are contiguous, or data_gaps says which are missing",
         "SELECT coalesce(max(trade_id::BIGINT) - min(trade_id::BIGINT) + 1, 0) FROM ticks",
         """
@@ -182,8 +164,8 @@ def _holes_recorded() -> _Check:
     )
 
 
-def _gaps_true() -> _Check:
-    return _Check(
+def _gaps_true() -> Check:
+    return Check(
         "every FILLED gap has all its trades, and no OPEN one",
         "SELECT count(*) FROM data_gaps",
         """
@@ -201,8 +183,8 @@ def _gaps_true() -> _Check:
     )
 
 
-def _gaps_closed() -> _Check:
-    return _Check(
+def _gaps_closed() -> Check:
+    return Check(
         "every hole that was noticed is in data_gaps, and none is OPEN",
         "SELECT count(*) FROM data_gaps",
         "SELECT gap_id AS key, 'is OPEN: ' || reason AS fault FROM data_gaps WHERE status = 'OPEN'",
@@ -232,9 +214,9 @@ def _bars(table: str, width_ns: int, ids: Ids) -> str:
     )"""
 
 
-def _candles(timeframe_s: int, ids: Ids) -> _Check:
+def _candles(timeframe_s: int, ids: Ids) -> Check:
     table = candles_table(timeframe_s)
-    return _Check(
+    return Check(
         f"{table} equals the ticks, flat bars between them, none missing, all complete but the last",
         f"SELECT count(*) FROM {table}",
         f"""
@@ -247,14 +229,14 @@ def _candles(timeframe_s: int, ids: Ids) -> _Check:
                 g.bar < max(g.bar) OVER () AS is_complete
             FROM grid g LEFT JOIN traded t USING (bar)
         )
-        {_differences(table, _CANDLE, "ticks give", also=_COMPLETE)}
+        {differences(table, _CANDLE, "ticks give", also=_COMPLETE)}
         """,
     )
 
 
-def _merged(timeframe_s: int, base_s: int) -> _Check:
+def _merged(timeframe_s: int, base_s: int) -> Check:
     table, base, width_ns = candles_table(timeframe_s), candles_table(base_s), timeframe_s * NS_PER_S
-    return _Check(
+    return Check(
         f"{table} equals {base} merged",
         f"SELECT count(*) FROM {table}",
         f"""
@@ -269,13 +251,13 @@ def _merged(timeframe_s: int, base_s: int) -> _Check:
                 coalesce(sum(vwap * volume) / nullif(sum(volume), 0), any_value(vwap)) AS vwap
             FROM parts WHERE counts GROUP BY bar
         )
-        {_differences(table, _CANDLE, f"{base} gives")}
+        {differences(table, _CANDLE, f"{base} gives")}
         """,
     )
 
 
-def _flow(ids: Ids) -> _Check:
-    return _Check(
+def _flow(ids: Ids) -> Check:
+    return Check(
         "order_flow equals the ticks, cvd begins at 00:00 UTC, no minute missing",
         "SELECT count(*) FROM order_flow",
         f"""
@@ -289,15 +271,15 @@ def _flow(ids: Ids) -> _Check:
                 CASE WHEN sell_volume > 0 THEN buy_volume / sell_volume END AS imbalance_ratio
             FROM minutes WINDOW day AS (PARTITION BY bar // {DAY_NS} ORDER BY bar)
         )
-        {_differences("order_flow", _FLOW, "ticks give")}
+        {differences("order_flow", _FLOW, "ticks give")}
         """,
     )
 
 
-def _announced_once(timeframe_s: int) -> _Check:
+def _announced_once(timeframe_s: int) -> Check:
     """Count announcements; the bars from before a timeframe was configured are history, and have none."""
     table = candles_table(timeframe_s)
-    return _Check(
+    return Check(
         f"CANDLE_CLOSED came once for every complete bar of {table}",
         f"SELECT count(*) FROM {table} WHERE is_complete",
         f"""
@@ -314,55 +296,3 @@ def _announced_once(timeframe_s: int) -> _Check:
         WHERE times IS DISTINCT FROM here AND (times IS NOT NULL OR key > (SELECT min(key) FROM closed))
         """,
     )
-
-
-def _announced_as_stored(table: str, event: str, which: str = "") -> _Check:
-    """Compare each stored bar with its latest announcement, if it has any."""
-    fields = dict(columns(table)) | {"timestamp": "VARCHAR"}
-    shape = ", ".join(f'"{name}": "{sql_type}"' for name, sql_type in fields.items())
-    return _Check(
-        f"{table} is what its latest events said",
-        f"SELECT count(*) FROM events WHERE starts_with(event, '{event}') {which}",
-        f"""
-        WITH said AS (
-            SELECT seq, from_json(data, '{{{shape}}}') AS row FROM events
-            WHERE starts_with(event, '{event}') {which}
-        ), expected AS (
-            SELECT epoch_ns((row.timestamp)::TIMESTAMP_NS) AS bar, unnest(arg_max(row, seq)) FROM said
-            GROUP BY row.timestamp
-        )
-        {_differences(table, dict.fromkeys(fields.keys() - {"timestamp"}), "announced as", join="JOIN")}
-        """,
-    )
-
-
-def _differences(
-    table: str, compared: Mapping[str, str | None], origin: str, *, join: str = "FULL JOIN", also: str = ""
-) -> str:
-    """Join the stored bars with `expected` and name what differs, by more than 1e-9 of a column's scale."""
-    cases = " ".join(
-        f"WHEN ({_same(name, scale)}) IS NOT TRUE "
-        f"THEN concat('{name} is ', {_shown('s', name)}, ', {origin} ', {_shown('e', name)})"
-        for name, scale in compared.items()
-    )
-    return f"""
-    SELECT * FROM (
-        SELECT coalesce(s.bar, e.bar) AS key, CASE
-            WHEN s.bar IS NULL THEN 'not stored' WHEN e.bar IS NULL THEN 'stored without reason'
-            WHEN s.copies > 1 THEN 'stored twice' {also} {cases} END AS fault
-        FROM (
-            SELECT *, epoch_ns(timestamp) AS bar, count(*) OVER (PARTITION BY timestamp) AS copies
-            FROM {table}
-        ) s
-        {join} expected e ON s.bar = e.bar
-    ) WHERE fault IS NOT NULL
-    """
-
-
-def _shown(side: str, name: str) -> str:
-    return f"coalesce({side}.{name}::VARCHAR, 'NULL')"
-
-
-def _same(name: str, scale: str | None) -> str:
-    exactly = f"s.{name} IS NOT DISTINCT FROM e.{name}"
-    return exactly if scale is None else f"{exactly} OR abs(s.{name} - e.{name}) <= 1e-9 * ({scale})"

@@ -234,7 +234,7 @@ def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
         {table: left(table, made) for table, made in rows.replaced.items()},
         {table: keyed for table, keyed in rows.living.items() if lives(table)},
         rows.flags if record > archived.copied.get("amended", -1) else _young(rows.flags, upto),
-        rows.tick_size,
+        rows.meta,
     )
 
 

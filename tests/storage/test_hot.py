@@ -75,16 +75,16 @@ def test_columns_are_those_of_the_contract(hot: HotFile) -> None:
 @pytest.mark.parametrize("count", [1, FEW, FEW + 1, 3_000])
 def test_everything_flushed_is_there_after_reopening(path: Path, count: int) -> None:
     hot = open_hot(path)
-    assert (hot.position, hot.last_tick_seq(), hot.tick_size) == (0, 0, 0.0)
+    assert (hot.position, hot.last_tick_seq()) == (0, 0)
     hot.flush(some_of_each(1, count), 7)
-    hot.flush(Rows(tick_size=0.5), 7)
-    hot.flush(Rows(tick_size=0.01), 7)
+    hot.flush(Rows(meta={"tick_size": "0.5"}), 7)
+    hot.flush(Rows(meta={"tick_size": "0.01"}), 7)
     hot.flush(some_of_each(count + 1, count), 8)
     tables = [name for (name,) in ask(hot, "SHOW TABLES")]
     before = {table: ask(hot, f"FROM {table}") for table in tables}
     hot.close()
     again = open_hot(path)
-    assert (again.position, again.last_tick_seq(), again.tick_size) == (8, 2 * count, 0.01)
+    assert (again.position, again.last_tick_seq(), again.meta["tick_size"]) == (8, 2 * count, "0.01")
     assert {table: ask(again, f"FROM {table}") for table in tables} == before
     assert len(before["ticks"]) == len(before["events"]) == 2 * count
     again.close()
