@@ -217,8 +217,6 @@ def test_tick_sizes_that_come_and_go_are_not_kept_for_ever() -> None:
     assert len(ledger.tick_sizes) == MAX_TICK_SIZES
     assert {from_ns % DAY_NS for from_ns, _ in ledger.tick_sizes} == {0}
     assert [size for _, size in ledger.tick_sizes[-2:]] == [0.01, 0.02]
-        (HOUR_NS // DAY_NS * DAY_NS + (day + k) * DAY_NS, size) for k, size in ((0, 0.01), (1, 0.02))
-    ]
 
 
 def test_no_tick_size_is_none() -> None:
