@@ -163,8 +163,12 @@ class PairCore:
         """Say what somebody who proves the record needs to know of how it was made."""
         state = self._state
         told = {"since_ns": state.ledger.params_ns, **msgspec.to_builtins(state.params)}
-        sized = {"tick_size": repr(state.ledger.tick_size)} if state.ledger.tick_size else {}
-        return {"analytics": orjson.dumps(told).decode(), **sized}
+        out = {"analytics": orjson.dumps(told).decode()}
+        if state.ledger.tick_size:
+            out["tick_size"] = repr(state.ledger.tick_size)
+        if state.ledger.inferred:
+            out["sides_inferred"] = str(state.ledger.inferred)
+        return out
 
     @property
     def guess(self) -> Instrument | None:
@@ -331,7 +335,11 @@ class PairCore:
         self._out.tell(ledger, self._state.folds.know(ledger.tick_sizes, ledger.watermark_ns))
 
     def _position(self, position: Position) -> None:
-        self._state.ledger.source = position.text
+        ledger = self._state.ledger
+        ledger.source = position.text
+        if position.inferred != ledger.inferred:
+            ledger.inferred = position.inferred
+            self._out.rows.meta |= self.meta()
 
     def _stale(self, stale: FeedStale) -> None:
         self._state.ledger.stale = True

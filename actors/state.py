@@ -73,6 +73,7 @@ class Ledger(msgspec.Struct):
         str
     ] = []  # of a pair without contiguous ids, in order of arrival, at most MAX_RECENT_IDS
     source: str = ""  # how far the feed's source is in the journal, in the feed's own words
+    inferred: int = 0  # ticks with a side that nobody told
 
 
 class CoreState(msgspec.Struct):

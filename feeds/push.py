@@ -221,7 +221,8 @@ class PushFeed:
         ticks, ids = to_ticks([(trade, now_ns) for trade in trades])
         rule = self._rule
         state = _State("push", self._at, self._added, rule.price, rule.sign, rule.inferred)
-        out: list[Input] = [*told.rejected, *placed.before, Position(msgspec.json.encode(state).decode())]
+        position = Position(msgspec.json.encode(state).decode(), rule.inferred)
+        out: list[Input] = [*told.rejected, *placed.before, position]
         if trades:
             out.append(TickBatch(ticks, ids=ids))
         return _Handed([*out, *placed.after], self._at, trades[-1].ts_ns if trades else 0, told)

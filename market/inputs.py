@@ -112,10 +112,12 @@ class Instrument:
 class Position:
     """Up to here all of the feed's source is in the journal, with this record; the text is the feed's own.
 
-    It precedes the ticks that it stands for, and is journaled with the last of them.
+    It precedes the ticks that it stands for, and is journaled with the last of them. Of all ticks so far
+    `inferred` have a side that nobody told.
     """
 
     text: str
+    inferred: int = 0
 
 
 Input: TypeAlias = (

@@ -54,3 +54,13 @@ def test_it_is_in_the_record_of_the_last_of_its_ticks(ticks: Ticks, records: int
 def test_a_journal_keeps_it_beside_what_it_stands_for() -> None:
     record: list[Input] = [Rejected(1, "no price", b"id=1"), HERE]
     assert decode(encode(record)) == record
+
+
+def test_sides_that_nobody_told_are_marked_in_the_file_itself() -> None:
+    life = Life()
+    life.take(Position("a"), TickBatch(at(1)))
+    assert "sides_inferred" not in life.core.meta()
+    record = next(life.core.records([Position("b", 3), TickBatch(at(2))]))
+    assert life.core.handle(len(life.memory.records) + 1, record).rows.meta["sides_inferred"] == "3"
+    life.rotate()
+    assert life.core.meta()["sides_inferred"] == "3"
