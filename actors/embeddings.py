@@ -40,7 +40,7 @@ class StatePages:
     def write(self, deliveries: Sequence[Delivery]) -> int:
         """Embed the candles; one of the same time takes the place of an earlier one."""
         assert self._table is not None  # noqa: S101 - prepare comes first
-        states = {(state.symbol, state.ts_ns): state for one in deliveries for state in _states(one)}
+        states = {(state.symbol, state.ts_ns): state for one in deliveries for state in states_of(one)}
         self._table.tend()
         try:
             self._write(self._loaded(), self._table, list(states.values()))
@@ -106,7 +106,8 @@ class EmbeddingSupervisor:
         await end(self._task)
 
 
-def _states(delivery: Delivery) -> list[MarketState]:
+def states_of(delivery: Delivery) -> list[MarketState]:
+    """Read what a page tells of each bar."""
     symbol = delivery.hello.symbol
     return [
         MarketState(symbol=symbol, ts_ns=bar.ts_ns, candle=bar, **_known(state))

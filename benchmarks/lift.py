@@ -4,8 +4,8 @@ Asked is for its regime, its sentiment, and what came next.
 
 The states are made by the folds from recorded trades. Regime and sentiment are words of the text, so a model
 that reads finds them; a text without these words (and the tails', which say the regime again) must have them
-from the others, and what came next is in no text. `numbers` is the same state as a plain vector of standardised
-figures. Neighbours are at least an hour older than the minute asked about.
+from the others, and what came next is in no text. `numbers` is the same state as a plain vector of
+standardised figures. Neighbours are at least an hour older than the minute asked about.
 """
 
 from __future__ import annotations

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from actors import page_source
+from actors.embeddings import states_of
+from actors.lane_frames import Page, PageHello
+from actors.page_service import Delivery
 from actors.page_source import reader
 from actors.spec import SinkSpec
 from analytics import market_state
+from analytics.state_text import metadata, text
 from market.errors import BadFrame
 from market.inputs import Clock, TickBatch
 from market.rows import Candle, MarketState
@@ -91,7 +95,7 @@ def latest(bodies: list[bytes]) -> dict[int, tuple[Candle, MarketState | None]]:
     return {bar.ts_ns: (bar, state) for body in bodies for bar, state in decode_states(body)}
 
 
-@pytest.mark.parametrize("page", [7, 1_024])
+@pytest.mark.parametrize("page", [61, 1_024])
 def test_each_bar_has_the_state_at_its_end(pair: Living, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_source, "PAGE_EVENTS", page)  # a page ends between a bar and its state
     found, states = latest(read_all(pair, "lancedb")), expected()
@@ -127,3 +131,25 @@ def test_states_come_back_whole_or_are_refused() -> None:
     assert decode_states(encode_states([(bar, told), (bar, None)])) == [(bar, told), (bar, None)]
     with pytest.raises(BadFrame):
         decode_states(b"\x91\x01")
+
+
+def test_what_a_page_tells_is_what_a_vectors_metadata_holds() -> None:
+    bar = Candle(T0, 1.0, 2.0, 0.5, 1.5, 10.0, 6.0, 4.0, 1.25, 17, True, 0)
+    told = MarketState(T0 + MINUTE, 1.5, -0.25, 0.75, 0.5, 2.0, 1.75, "Levy", "Bullish", 0.625)
+    page = Page(1, 0, 2, encode_states([(bar, told), (bar, None)]))
+    known, unknown = states_of(Delivery(PageHello("p", "BTC", CANDLES, 2, 0), page))
+    assert (known.symbol, known.ts_ns, known.candle) == ("BTC", T0, bar)
+    assert metadata(known) == {
+        "physics": {
+            "mass": 1.5,
+            "momentum": -0.25,
+            "friction": 0.75,
+            "entropy": 0.5,
+            "nash_dist": 2.0,
+            "alpha": 1.75,
+            "regime": "Levy",
+        },
+        "sentiment": {"label": "Bullish", "score": 0.625},
+    }
+    assert metadata(unknown)["physics"]["regime"] is None
+    assert text(known).endswith("tails heavy; Levy regime; bullish sentiment.")
