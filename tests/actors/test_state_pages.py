@@ -108,6 +108,19 @@ def test_each_bar_has_the_state_at_its_end(pair: Living, page: int, monkeypatch:
     assert any(bar.revision for bar, _ in found.values())
 
 
+def test_a_page_that_ends_before_a_bars_state(pair: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_source, "PAGE_EVENTS", 1)
+    events = pair.files.hot.events_after(0, 10_000)
+    bars = [e.seq for e in events if e.event == "CANDLE_CLOSED" and b'"1m"' in e.data]
+    read = reader(TOLD, SinkSpec("lancedb", Path("lane.sock"), CANDLES, "1m"), pair.files.hot)
+    last, body = read(bars[5] - 1)
+    ((bar, state),) = decode_states(body)
+    assert last == bars[5]
+    assert state is not None
+    assert state.ts_ns == bar.ts_ns + MINUTE
+    assert close(state.mass, expected()[state.ts_ns].mass)
+
+
 @pytest.mark.parametrize("timeframe", ["1m", "5m"])
 def test_the_bars_are_those_that_other_stores_get(pair: Living, timeframe: str) -> None:
     stated = latest(read_all(pair, "lancedb", timeframe))
