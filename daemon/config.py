@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Meta
@@ -13,11 +13,13 @@ from daemon.analytics import AnalyticsSettings
 from daemon.document import Document
 from daemon.settings import (
     EMBEDDED,
+    MAX_REDIS_SOCKET_BYTES,
     VENUES,
     EmbeddingsSettings,
     EngineSettings,
     LogSettings,
     PairSettings,
+    PushSettings,
     QuestDBSettings,
     RaySettings,
     RedisSettings,
@@ -35,6 +37,7 @@ SECTIONS = (
 )  # fmt: skip
 LATER = ("archive", "object_store")
 ABSENT = dict.fromkeys(LATER, "unknown section: this version of marketd has no such part")
+PUSH_KEYS = ("contiguous_ids", "trim")
 SUPPORTED = ", ".join(" ".join(venue) for venue in VENUES)
 
 
@@ -47,6 +50,9 @@ class _PairBlock:
     state_step_s: Annotated[int, Meta(ge=1, le=3_600)] = 1
     tick_size: Annotated[float, Meta(gt=0, le=1e9)] = 0.0
     analytics: dict[str, Any] = field(default_factory=dict)
+    feed: Literal["live", "push"] = "live"
+    contiguous_ids: bool | None = None
+    trim: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +143,12 @@ def _pairs(document: Document, value: object, analytics: AnalyticsSettings) -> t
 
 
 def _block(document: Document, key: str, block: _PairBlock) -> list[PairSettings]:
-    if (block.exchange, block.market) not in VENUES:
+    if block.feed == "live" and (block.exchange, block.market) not in VENUES:
         document.refuse(key, f"{block.exchange} {block.market} is not supported (supported: {SUPPORTED})")
         return []
     if 86_400 % block.state_step_s:
         document.refuse(f"{key}.state_step_s", "does not divide a day")
-    alias = block.alias
+    push, alias = _push(document, key, block), block.alias
     if alias is not None and (reason := _alias_refusal(block)):
         document.refuse(f"{key}.alias", reason)
         alias = None
@@ -159,9 +165,19 @@ def _block(document: Document, key: str, block: _PairBlock) -> list[PairSettings
                 alias=alias or pair.key,
                 state_step_s=block.state_step_s,
                 tick_size=block.tick_size,
+                push=push,
             ),
         )
     return pairs
+
+
+def _push(document: Document, key: str, block: _PairBlock) -> PushSettings | None:
+    own = {name: value for name in PUSH_KEYS if (value := getattr(block, name)) is not None}
+    if block.feed == "push":
+        return PushSettings(**own)
+    for name in own:
+        document.refuse(f"{key}.{name}", 'is for feed = "push"')
+    return None
 
 
 def _alias_refusal(block: _PairBlock) -> str | None:
@@ -303,3 +319,15 @@ def _together(document: Document, settings: Settings) -> None:
         document.refuse("embeddings.timeframe", "is none of engine.timeframes")
     if pairs > most and not settings.ray.address:
         document.refuse("pairs", f"{pairs} pairs, but engine.max_pairs_per_node is {most}")
+    if any(one.push for one in settings.pairs):
+        _redis_for_pushing(document, settings)
+
+
+def _redis_for_pushing(document: Document, settings: Settings) -> None:
+    """Refuse a Redis that no collector could find."""
+    if not settings.redis.enabled:
+        document.refuse("redis.enabled", 'a pair with feed = "push" needs it')
+    elif settings.redis.url == EMBEDDED and len(bytes(settings.redis_socket)) > MAX_REDIS_SOCKET_BYTES:
+        document.refuse(
+            "data_dir", f"its path is too long for {settings.redis_socket}, where collectors push"
+        )

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from msgspec import Meta
 
-from actors.spec import EngineSpec, LiveSource, PairSpec, SinkSpec
+from actors.spec import EngineSpec, LiveSource, PairSpec, PushSource, SinkSpec
 from daemon.analytics import AnalyticsSettings
 from market.pairs import Pair
 from market.streams import CANDLES, TICKS
@@ -44,6 +45,18 @@ NUMBERLESS = frozenset({("bybit", "spot"), ("bybit", "futures")})
 EMBEDDED = "embedded"
 
 
+MAX_REDIS_SOCKET_BYTES = 100
+"""Where its path is longer, the embedded server listens on a port that nobody else can find."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushSettings:
+    """Trades that collectors put into Redis; `trim` lets what is journaled go from there."""
+
+    contiguous_ids: bool = False
+    trim: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSettings:
     """One followed pair; `tick_size` 0 means the venue's own."""
@@ -53,6 +66,12 @@ class PairSettings:
     state_step_s: int = 1
     tick_size: float = 0.0
     analytics: AnalyticsSettings = field(default_factory=AnalyticsSettings)
+    push: PushSettings | None = None  # None: its trades come from the venue
+
+    @property
+    def contiguous(self) -> bool:
+        """Tell whether the pair's trade ids rise by one."""
+        return self.push.contiguous_ids if self.push else is_contiguous(self.pair)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +215,16 @@ class Settings:
         """Name the file that tells where the embedded QuestDB is now."""
         return self.run_dir / "questdb.url"
 
+    @property
+    def redis_socket(self) -> Path:
+        """Name the socket of the embedded Redis."""
+        return self.run_dir / "redis" / "redis.sock"
+
+    @property
+    def redis_url(self) -> str:
+        """Say where collectors and their pairs meet."""
+        return f"unix://{quote(str(self.redis_socket))}" if self.redis.url == EMBEDDED else self.redis.url
+
     def lane(self, supervisor: str) -> Path:
         """Name the socket on which a supervisor waits for pairs."""
         return self.run_dir / "lanes" / f"{supervisor}.sock"
@@ -223,20 +252,22 @@ class Settings:
                 pair=one.pair,
                 alias=one.alias,
                 folder=self.data_dir / one.pair.path,
-                source=self._source(one.pair),
+                source=self._source(one),
                 engine=engine,
                 signal_lane=lane,
                 sinks=self.sinks,
                 hot_s=self.retention.hot_s(engine.timeframes_s) if self.retention.enabled else {},
-                contiguous=is_contiguous(one.pair),
+                contiguous=one.contiguous,
                 tick_size=one.tick_size,
                 params=one.analytics.params(one.state_step_s),
             )
             for one in self.pairs
         )
 
-    def _source(self, pair: Pair) -> LiveSource:
-        source = self.exchanges[pair.exchange, pair.market]
+    def _source(self, one: PairSettings) -> LiveSource | PushSource:
+        if one.push:
+            return PushSource(self.redis_url, f"ingest:{one.pair}", one.push.trim)
+        source = self.exchanges[one.pair.exchange, one.pair.market]
         return replace(source, shared=self.run_dir / "limits", back_s=self.engine.backfill_s)
 
 

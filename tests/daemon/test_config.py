@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.spec import LiveSource, PairSpec
+from actors.spec import LiveSource, PairSpec, PushSource
 from analytics.params import AnalyticsParams
 from daemon import settings as settings_of
 from daemon.analytics import AnalyticsSettings
@@ -18,6 +18,7 @@ from daemon.settings import Settings
 from feeds.venues import VENUES
 from market.errors import UsageError
 from market.pairs import Pair
+from storage import embedded_redis
 
 ROOT = Path(__file__).parents[2]
 PAIR = '[[pairs]]\nexchange = "binance"\nmarket = "spot"\nsymbols = ["BTCUSDT"]\n'
@@ -100,6 +101,25 @@ def test_every_value_reaches_its_place() -> None:
     assert (settings.log.level, settings.log.format) == ("debug", "json")
 
 
+def test_a_pushed_pair_is_of_any_exchange_and_knows_its_stream(folder: Path) -> None:
+    text = (
+        '[[pairs]]\nexchange = "uniswap"\nmarket = "dex"\nsymbols = ["WETH-USDC"]\nfeed = "push"\n'
+        '[[pairs]]\nexchange = "bybit"\nmarket = "spot"\nsymbols = ["A", "B"]\nfeed = "push"\n'
+        "contiguous_ids = true\ntrim = false\n"
+    )
+    (dex, spot, _), url = given_file(text).pair_specs(), f"unix://{folder}/data/run/redis/redis.sock"
+    assert (dex.source, dex.contiguous) == (PushSource(url, "ingest:uniswap:dex:WETH-USDC"), False)
+    assert (spot.source, spot.contiguous) == (PushSource(url, "ingest:bybit:spot:A", trim=False), True)
+    own = given_file(text, {"MARKETD__REDIS__URL": "redis://:secret@host"}).pair_specs()[0]
+    assert isinstance(own.source, PushSource)
+    assert own.source.url == "redis://:secret@host"
+    assert "secret" not in repr(own)
+
+
+def test_a_path_too_long_for_a_collector_is_one_too_long_for_a_socket() -> None:
+    assert settings_of.MAX_REDIS_SOCKET_BYTES == embedded_redis.MAX_SOCKET_PATH_BYTES
+
+
 SUPPORTED = (
     "binance spot, binance futures, bybit spot, bybit futures, coinbase spot, coinbase_advanced spot, "
     "kraken spot, okx spot, okx futures"
@@ -119,6 +139,16 @@ BAD = [
     (
         PAIR + '[questdb]\nurl = "http::addr=localhost:9000;username=me;password=secret;"\n',
         "questdb.url: holds a secret: give it by the variable MARKETD__QUESTDB__URL",
+    ),
+    (PAIR + "trim = false\n", 'pairs[0].trim: is for feed = "push"'),
+    (PAIR + 'feed = "rest"\n', "pairs[0].feed: expected one of live, push"),
+    (
+        PAIR + 'feed = "push"\n[redis]\nenabled = false\n',
+        'redis.enabled: a pair with feed = "push" needs it',
+    ),
+    (
+        f'data_dir = "/tmp/{"x" * 80}"\n{PAIR}feed = "push"\n',
+        f"data_dir: its path is too long for /tmp/{'x' * 80}/run/redis/redis.sock, where collectors push",
     ),
     (PAIR + '[embeddings]\ntimeframe = "2h"\n', "embeddings.timeframe: is none of engine.timeframes"),
     (PAIR + '[embeddings]\nindex = "hnsw"\n', "embeddings.index: expected one of ivf_sq, ivf_pq"),
@@ -143,7 +173,7 @@ BAD = [
         PAIR + "depth = 5\n",
         (
             "pairs[0].depth: unknown key (known: exchange, market, symbols, alias, state_step_s, tick_size, "
-            "analytics)"
+            "analytics, feed, contiguous_ids, trim)"
         ),
     ),
     (
