@@ -12,7 +12,7 @@ TESTS     := -m "not embeddings"
 endif
 ALONE := tests/analytics tests/feeds   # need no process but their own, so two of them may run at once
 
-.PHONY: run test install check bench lock clean install-systemd
+.PHONY: soak run test install check bench lock clean install-systemd
 run: install
 	@$(BIN)/marketd demo
 
@@ -28,6 +28,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# As many random faults as told, each life from a seed of its own; a failure names the seed.
+FAULTS ?= 2000
+SEED   ?= 1
+soak: $(VENV)/.installed-dev $(INSTALLED)
+	$(BIN)/python -m tests.soak $(FAULTS) $(SEED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

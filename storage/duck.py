@@ -12,6 +12,7 @@ from market.errors import Fatal, MarketdError, Retryable
 from storage.durable import sync_path
 
 _PASSING = ("lock on file", "Permission denied", "No space left", "Too many open files")
+_RUINED = ("orrupt", "Could not read enough bytes")
 _LOST = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
@@ -54,7 +55,7 @@ def verdict(error: duckdb.Error, where: object, *, opening: bool = False) -> Mar
     told = f"{where}: {text}"
     if isinstance(error, duckdb.OutOfMemoryException) or any(words in text for words in _PASSING):
         return Retryable(told)
-    if opening or isinstance(error, _LOST) or "orrupt" in text:
+    if opening or isinstance(error, _LOST) or any(words in text for words in _RUINED):
         return Damaged(told)
     return Retryable(told) if isinstance(error, duckdb.OperationalError) else Fatal(told)
 

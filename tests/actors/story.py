@@ -6,6 +6,7 @@ import math
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from tests.storage.archive_support import plan
 ENGINE = replace(QUICK, timeframes_s=(1, 5, 60))
 RULES = IntakeRules(stale_after_s=30.0, close_grace_ms=2_000, quotes_interval_ms=1_000)
 KEEP_NS = 45 * NS_PER_S
-TOLD_OF_FAULTS = {"events", "data_gaps", "rejected", "quotes", "meta", "sink_cursors"}
+TOLD_OF_FAULTS = {"amended", "events", "data_gaps", "rejected", "quotes", "meta", "sink_cursors"}
 SWEPT = (
     "ticks",
     "quotes",
@@ -68,7 +69,7 @@ class Story:
         self._skew_ns = 0  # of the pair's clock
         self._hanging = self._down = 0  # steps for which REST hangs, and no connection is made
         self.root = work / "0"
-        self.root.mkdir()
+        self.root.mkdir(parents=True)
         reaper.durable.learn(self.root)
         self._open()
 
@@ -185,10 +186,9 @@ class Story:
     def _suffer(self, fault: str, pause_ns: int) -> None:
         match fault:
             case "kill":
-                self._killed(pause_ns)
+                self._ended(pause_ns, lambda into: shutil.copytree(self.root, into))
             case "power":
-                self.step(pause_ns)
-                self._die(lambda into: self._reaper.durable.restore(self.root, into))
+                self._ended(pause_ns, lambda into: self._reaper.durable.restore(self.root, into, self.rng))
             case "lost file" | "damaged file" | "damaged journal":
                 self._ruined(fault)
             case "cut":
@@ -205,53 +205,47 @@ class Story:
                 most_s = {"forward": 120, "backward": -400, "crawl": 3}[fault]
                 skew_ns = self._skew_ns + int(self.rng.random() * most_s * NS_PER_S)
                 self._skew_ns = min(max(skew_ns, -500 * NS_PER_S), 400 * NS_PER_S)
-            case _ if not self.venue.spoil(fault, self.rng):
+            case _ if not (self._connected and self.venue.spoil(fault, self.rng, pause_ns)):
                 return
         self.faults[fault] += 1
 
-    def _killed(self, pause_ns: int) -> None:
-        """Kill at any call to the disk, also while the next life recovers."""
-        self._lives += 1
-        corpse = self._work / str(self._lives)
+    def _ended(self, pause_ns: int, left: Callable[[Path], object]) -> None:
+        """End this life at any call to the disk, or after its work; `left` makes what the next one finds."""
+        corpse = self._next_folder()
         try:
-            with self._reaper.armed(self.rng.choice([2, 5, 12, 40, 90]), self.root, corpse):
+            with self._reaper.armed(self.rng.choice([2, 5, 12, 40, 90]), lambda: left(corpse)):
                 self.step(pause_ns)
                 self.work()
                 self.sweep()
                 self.rotate()
         except Killed:
-            self._bury(corpse)
+            pass
         else:
-            self._die(lambda into: shutil.copytree(self.root, into))
-
-    def _die(self, left: Any) -> None:
-        """End this life; `left` makes the folder that the next one finds."""
-        self._lives += 1
-        corpse = self._work / str(self._lives)
-        left(corpse)
-        self._bury(corpse)
-
-    def _bury(self, corpse: Path) -> None:
+            left(corpse)
         self.files.close()
+        self._move(corpse)
+        self.venue.cut()
+        self._again()
+
+    def _next_folder(self) -> Path:
+        self._lives += 1
+        return self._work / str(self._lives)
+
+    def _move(self, corpse: Path) -> None:
         shutil.rmtree(self.root)
         self.root = corpse
         self._reaper.durable.learn(corpse)
-        self.venue.cut()
-        self._again()
 
     def _again(self) -> None:
         """Open what is left; one in three is killed at that too."""
         if self.rng.random() < 0.33:
-            self._lives += 1
-            corpse = self._work / str(self._lives)
+            corpse = self._next_folder()
             try:
-                with self._reaper.armed(self.rng.randint(1, 30), self.root, corpse):
+                with self._reaper.armed(self.rng.randint(1, 30), lambda: shutil.copytree(self.root, corpse)):
                     self._open()
             except Killed:
                 self.faults["kill"] += 1
-                shutil.rmtree(self.root)
-                self.root = corpse
-                self._reaper.durable.learn(corpse)
+                self._move(corpse)
             else:
                 return
         self._open()

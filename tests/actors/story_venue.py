@@ -49,8 +49,10 @@ class Venue:
         self._queue += [self._frame(t) for t in self.history.trades(self._told + 1, self.last_id())]
         self._told = self.last_id()
 
-    def spoil(self, kind: str, rng: random.Random) -> bool:
-        """Do something to the frames on their way; tell whether there were enough of them."""
+    def spoil(self, kind: str, rng: random.Random, pause_ns: int) -> bool:
+        """Do something to the frames of a while; tell whether there were enough of them."""
+        self.now_ns += pause_ns
+        self.trade()
         at, queue = rng.randrange(max(1, len(self._queue))), self._queue
         if kind == "delay":
             self._held = rng.randint(1, 4)
