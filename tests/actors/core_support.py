@@ -12,6 +12,7 @@ import orjson
 from actors import state
 from actors.core import PairCore
 from actors.history import Rewind
+from analytics import market_state
 from analytics.params import AnalyticsParams
 from market.events import Event
 from market.inputs import (
@@ -29,6 +30,8 @@ from tests.analytics.worlds import (
 )
 
 TIMEFRAMES_S = (60, 300, 900)
+SLOW = AnalyticsParams(state=market_state.Params(step_ns=300 * NS_PER_S))
+"""For worlds of hours: few market states."""
 
 
 class Memory:

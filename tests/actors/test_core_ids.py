@@ -20,6 +20,7 @@ from market.ticks import Ticks
 from market.times import NS_PER_S
 from tests.actors.core_support import (
     HOUR_NS,
+    SLOW,
     Life,
     Memory,
     assert_announced,
@@ -106,7 +107,7 @@ def test_integers_that_follow_texts_are_texts() -> None:
 def test_late_ticks_end_in_the_rows_of_a_fold_in_order_of_time_and_arrival(draw: st.DataObject) -> None:
     seen = draw.draw(ticks(max_size=60))
     arriving = seen[np.array(draw.draw(st.permutations(range(len(seen)))), np.int64)]
-    life, until_ns = Named(), 0
+    life, until_ns = Named(params=SLOW), 0
     for part in draw.draw(splits(len(seen))):
         life.take(TickBatch(arriving[part], ids=tuple(f"id {i}" for i in arriving["trade_id"][part])))
         until_ns = max(until_ns, int(arriving["ts_ns"][part].max()))
@@ -131,7 +132,7 @@ def gap_rows(life: Life) -> list[GapRow]:
 
 
 def story(*inputs: Input) -> tuple[Life, list[Any]]:
-    life = Life()
+    life = Life(params=SLOW)
     life.take(texts(("a", 1), ("b", 2), ("c", 3)), OPENED)
     life.rotate()
     events = life.take(*inputs)
@@ -139,7 +140,7 @@ def story(*inputs: Input) -> tuple[Life, list[Any]]:
 
 
 def test_a_gap_without_ids_is_told_without_them() -> None:
-    life = Life()
+    life = Life(params=SLOW)
     (event,) = life.take(OPENED)
     assert gap_rows(life) == [GapRow(1, None, None, HOUR_NS, HOUR_NS + 5, 77, "OPEN", None, 0, "reconnected")]
     assert data(event) == {
@@ -174,7 +175,7 @@ def test_a_gap_without_ids_that_nobody_can_fill() -> None:
 
 
 def test_a_gap_without_ids_counts_no_integers_and_moves_no_edge() -> None:
-    life = Life()
+    life = Life(params=SLOW)
     life.take(TickBatch(at(1, trade_id=90)), OPENED, TickBatch(at(2, trade_id=4)))
     assert [gap.rows_filled for gap in ledger(life).gaps] == [0]
     life.take(GapClosed(4, 99, 0, "", rows=0))
@@ -186,7 +187,7 @@ def test_a_gap_without_ids_counts_no_integers_and_moves_no_edge() -> None:
 
 
 def test_the_last_ids_are_remembered_in_order_of_arrival_and_no_more() -> None:
-    life = Life()
+    life = Life(params=SLOW)
     life.take(texts(("late", 9), ("early", 3)), texts(("later", 10)))
     assert ledger(life).recent_ids == ["late", "early", "later"]
     many = [(f"id {n}", 11 + n / 1_000) for n in range(MAX_RECENT_IDS + 500)]
@@ -208,7 +209,7 @@ def test_integers_are_remembered_where_they_are_not_contiguous(*, contiguous: bo
 
 
 def test_a_state_that_knew_of_none_of_this_is_read() -> None:
-    life = Life()
+    life = Life(params=SLOW)
     life.take(TickBatch(at(1, trade_id=8)), GapOpened(10, 12, HOUR_NS, HOUR_NS + 5, 77, "ids jumped"))
     plain = cast("dict[str, Any]", msgspec.msgpack.decode(state.dump(life.core.state)))
     for name in ("texts_from", "recent_ids"):

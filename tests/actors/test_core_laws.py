@@ -13,6 +13,7 @@ from market.inputs import (
 )
 from market.times import NS_PER_S
 from tests.actors.core_support import (
+    SLOW,
     TIMEFRAMES_S,
     Life,
     assert_announced,
@@ -33,7 +34,7 @@ def test_any_batching_gives_the_same_rows_and_events(draw: st.DataObject) -> Non
     seen = draw.draw(ticks(max_size=40))
     lives = []
     for _ in range(2):
-        life = Life()
+        life = Life(params=SLOW)
         for part in draw.draw(splits(len(seen))):
             life.take(TickBatch(seen[part]))
             if draw.draw(st.booleans()):
@@ -52,7 +53,7 @@ def test_any_batching_gives_the_same_rows_and_events(draw: st.DataObject) -> Non
 def test_late_ticks_end_in_the_rows_of_an_ordered_fold(draw: st.DataObject) -> None:
     seen = draw.draw(ticks(max_size=60))
     order = np.argsort(np.arange(len(seen)) + draw.draw(lateness(len(seen))), kind="stable")
-    arriving, life, until_ns = seen[order], Life(), 0
+    arriving, life, until_ns = seen[order], Life(params=SLOW), 0
     for part in draw.draw(splits(len(seen))):
         batch = np.sort(arriving[part], order="trade_id")
         life.take(TickBatch(batch))
@@ -90,7 +91,7 @@ def test_recorded_trades(batch: int) -> None:
 
 def test_recorded_trades_with_a_hole_that_is_filled_last() -> None:
     seen = trades(HERE / "binance_spot_btcusdt_20240808-09.csv.gz")
-    life = Life()
+    life = Life(params=SLOW)
     hole = slice(4_000, 9_000)  # some four minutes
     for part in (slice(0, 4_000), slice(9_000, 15_000), hole, slice(15_000, None)):
         life.take(TickBatch(seen[part]))
@@ -104,7 +105,7 @@ def test_recorded_trades_with_a_hole_that_is_filled_last() -> None:
 @given(st.data())
 def test_a_new_timeframe_equals_a_fold_from_the_beginning(draw: st.DataObject) -> None:
     seen = draw.draw(ticks(max_size=60))
-    life, until_ns = Life(), 0
+    life, until_ns = Life(params=SLOW), 0
     order = np.argsort(np.arange(len(seen)) + draw.draw(lateness(len(seen))), kind="stable")
     parts = draw.draw(splits(len(seen)))
     change = draw.draw(st.integers(0, len(parts)))
