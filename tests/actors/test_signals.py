@@ -14,10 +14,13 @@ import redis.asyncio
 from structlog.testing import capture_logs
 
 from actors.lane_frames import Hello, Outgoing
+from actors.payloads import payload
 from actors.signal_feed import FEED_EVENTS, PIPELINE_EVENTS, SHARE_EVENTS, Feed, gather, take_turn
 from actors.signals import SignalService, SignalSupervisor
 from market.errors import SequenceBroken
 from market.events import Event
+from market.rows import MarketState
+from market.times import NS_PER_S
 from storage.embedded_redis import EmbeddedRedis
 from storage.state_keys import StateBus
 from tests.actors.record import Record, running
@@ -358,10 +361,6 @@ def test_where_a_pair_begins(last: int, cursor: int, stream: int, start: int) ->
     assert Feed(Hello("p", "s", last, cursor)).begin(stream, 100) == start
 
 
-STATE = {
-    "timestamp": "2025-12-21T12:01:00Z", "mass": 1.25, "momentum": None, "friction": 0.5, "entropy": 0.75,
-    "nash_dist": 2.0, "alpha": 1.5, "regime": "Levy", "sentiment_label": "Neutral", "sentiment_score": 0.5,
-}  # fmt: skip
 SHOWN = {
     "mass": 1.25,
     "momentum": None,
@@ -375,9 +374,9 @@ SHOWN = {
 
 def physics(record: Record, second: int, mass: float) -> None:
     """Put a market state on record."""
-    seq = len(record.events) + 1
-    data = STATE | {"timestamp": f"2025-12-21T12:01:{second:02}Z", "mass": mass}
-    event = Event(seq, 1_766_318_460_000_000_000, "PHYSICS_UPDATE", orjson.dumps(data))
+    seq, ts_ns = len(record.events) + 1, 1_766_318_460_000_000_000 + second * NS_PER_S
+    row = MarketState(ts_ns, mass, None, 0.5, 0.75, 2.0, 1.5, "Levy", "Neutral", 0.5)
+    event = Event(seq, ts_ns, "PHYSICS_UPDATE", payload(row))
     record.events.append(Outgoing(seq, 0, event.message(record.symbol)))
 
 
