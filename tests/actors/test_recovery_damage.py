@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from actors.hot_writer import HotWriter
 from actors.mending import finish
 from actors.recovery import open_pair
 from market.errors import Fatal
 from market.inputs import Began, Clock, GapClosed, GapOpened, Quote, TickBatch
+from market.pairs import Pair
 from market.ticks import Ticks
 from storage import journal as journals
+from storage.duck import Damaged, mark, set_mark, translated
 from storage.journal import segments
-from tests.actors.damage import flip, remove, truncate, zero_page
+from tests.actors.damage import PAGE_BYTES, flip, remove, truncate, zero_page
 from tests.actors.living import ENGINE, Living, lose, some_ticks
 from tests.actors.pair_support import PAIR
 from tests.actors.story import differences, everything
@@ -250,3 +255,81 @@ def test_a_beginning_damaged_with_the_hot_file_gone_is_said_and_nothing_thrown_a
     with pytest.raises(Fatal, match="its beginning is damaged, and the hot file is gone"):
         open_pair(folder, PAIR, ENGINE)
     assert len(chain(folder)) == 3
+
+
+# The hot file
+
+
+def header_zeroed(path: Path, rng: random.Random) -> None:
+    zero_page(path, rng.randrange(3) * PAGE_BYTES)
+
+
+def block_torn(path: Path, rng: random.Random) -> None:
+    """Leave a block, of metadata or rows, half as it was before it was written."""
+    raw = bytearray(path.read_bytes())
+    at = 3 * PAGE_BYTES + rng.randrange((len(raw) - 3 * PAGE_BYTES) // PAGE_BYTES) * PAGE_BYTES
+    raw[at : at + 2_048] = bytes(2_048)
+    path.write_bytes(raw)
+
+
+def log_lost(path: Path, rng: random.Random) -> None:  # noqa: ARG001 - as the others
+    path.with_name("trading.duckdb.wal").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("harm", [header_zeroed, block_torn, log_lost])
+def test_a_damaged_hot_file_is_found_at_the_latest_when_it_is_read(
+    folder: Path, harm: Callable[[Path, random.Random], None]
+) -> None:
+    pair = Living(folder, ENGINE)
+    pair.files.hot.checkpoint()
+    pair.take(TickBatch(some_ticks(210)[200:]))
+    pair.flush()
+    pair.close()
+    before = whole(folder)
+    harm(folder / "trading.duckdb", random.Random(3))
+    for _ in range(
+        3
+    ):  # what is ruined deep inside shows only when it is read: then the file is not opened again
+        try:
+            after = whole(folder)
+        except (Damaged, duckdb.Error):
+            set_mark(folder / "trading.duckdb", there=True)
+        else:
+            break
+    assert differences(before, after) == []
+
+
+def test_the_files_of_two_pairs_changed_for_each_other(folder: Path, lived: Path, tmp_path: Path) -> None:
+    eth = Pair("binance", "spot", "ETHUSDT")
+    other = shutil.copytree(lived, tmp_path / "two") / "binance/spot/ETHUSDT"
+    with closing(open_pair(other, eth, ENGINE)) as files:
+        for record in files.core.records([TickBatch(some_ticks(50))]):
+            rows = files.core.handle(files.journal.append(record), record).rows
+            files.hot.flush(rows, files.journal.number)
+        mine = everything(files)
+    before = whole(folder)
+    for name in ("trading.duckdb", "trading.duckdb.wal"):
+        (folder / name).rename(tmp_path / name)
+        (other / name).rename(folder / name)
+        (tmp_path / name).rename(other / name)
+    assert differences(before, whole(folder)) == []
+    with closing(open_pair(other, eth, ENGINE)) as files:
+        assert differences(mine, everything(files)) == []
+
+
+async def test_damage_that_a_sweep_finds_ends_the_next_write(folder: Path) -> None:
+    with closing(open_pair(folder, PAIR, ENGINE)) as files:
+        writer = HotWriter(files.hot, folder / "trading.duckdb.wal")
+
+        def ruined() -> None:
+            with translated(folder / "trading.duckdb"):
+                raise duckdb.IOException("Could not read enough bytes from file")
+
+        with pytest.raises(Damaged):
+            await writer.run(ruined)
+        with pytest.raises(Damaged):
+            writer.start()
+        await writer.close()
+    assert mark(folder / "trading.duckdb").exists()
+    assert whole(folder)
+    assert (folder / "trading.duckdb.damaged").exists()

@@ -32,7 +32,7 @@ from market.inputs import (
 )
 from market.ticks import TICK, Ticks
 from storage import codec
-from storage.journal import Journal, JournalDamaged, Record, Segment, read, segments
+from storage.journal import Journal, JournalDamaged, Record, Segment, check, read, segments, survey
 
 ROOT = Path(__file__).parents[2]
 INTS = st.integers(-(2**63), 2**63 - 1)
@@ -254,6 +254,39 @@ def found(folder: Path) -> bool:
     assert read_to == (5 if cut else 6)
     assert [s.path.stat().st_size for s in segments(folder)][:-1] == sizes[:-1]
     return cut
+
+
+def test_what_is_whole_around_damage_is_found(folder: Path, journal: Journal) -> None:
+    fill(journal, 12, rotate_after=(6,))
+    journal.close()
+    first, second = (segment.path for segment in segments(folder))
+    check(segments(folder))
+    for path in (first, second):
+        whole = path.read_bytes()
+        numbered = {record.number: plain(record.inputs[0]) for record in Segment(path).records()}
+        for at in range(len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+            piece = Segment(path).piece()
+            lost = numbered.keys() - {*piece.numbers}
+            assert len(lost) + (piece.head is None) == 1, f"byte {at}"
+            found = {record.number: plain(record.inputs[0]) for record in Segment(path).found()}
+            assert found == {number: numbered[number] for number in piece.numbers}
+            if path == first or not lost or max(lost) < 12:  # the last of all could be torn
+                with pytest.raises(JournalDamaged):
+                    check(segments(folder)) if path == first else Journal(folder, sync=True)
+        path.write_bytes(whole)
+    assert [piece.numbers for piece in survey(folder)] == [list(range(1, 7)), list(range(7, 13))]
+
+
+def test_a_segment_is_cut_behind_a_record(folder: Path, journal: Journal) -> None:
+    fill(journal, 6)
+    journal.close()
+    (segment,) = segments(folder)
+    for number in range(7):
+        segment.path.with_suffix(".cut").write_bytes(segment.cut_at(number))
+        cut = Segment(segment.path.with_suffix(".cut"))
+        assert [record.number for record in cut.records()] == list(range(1, number + 1))
+        assert cut.head() == segment.head()
 
 
 def test_a_missing_segment_is_found(folder: Path, journal: Journal) -> None:
