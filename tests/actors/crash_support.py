@@ -30,12 +30,8 @@ class Reaper:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.durable = Durable()
-<<<<<<< HEAD
         self._left = 0
         self._bury: Callable[[], object] = _nothing
-=======
-        self._left, self._bury = 0, _nothing
->>>>>>> 64e65b40e0f1d708c559bba3e9f9bc636be0d4d9
         for name in CALLS:
             patch.setattr(os, name, self._watched(getattr(os, name), name))
         patch.setattr(Inserter, "run", self._watched(Inserter.run, "sql"))

@@ -9,15 +9,9 @@ import pytest
 from tests.daemon.fault_run import HOT_S, FaultRun, with_tick_size
 from tests.daemon.support import daemon, exchange
 
-<<<<<<< HEAD
 pytestmark = pytest.mark.timeout(900)
 
 FAULTS = 16
-=======
-pytestmark = pytest.mark.timeout(600)
-
-FAULTS = 24
->>>>>>> 64e65b40e0f1d708c559bba3e9f9bc636be0d4d9
 SEED = 11
 BTC, ETH = SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
