@@ -5,7 +5,8 @@ Asked is for its regime, its sentiment, and what came next.
 The states are made by the folds from recorded trades. Regime and sentiment are words of the text, so a model
 that reads finds them; a text without these words (and the tails', which say the regime again) must have them
 from the others, and what came next is in no text. `numbers` is the same state as a plain vector of
-standardised figures. Neighbours are at least an hour older than the minute asked about.
+standardised figures, alpha and the score among them, or not ("without the two"). Neighbours are at least an
+hour older than the minute asked about.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def _measured(recording: Recording, folder: Path, encoder: Encoder) -> list[Figu
         "text without the two": _embedded(encoder, [_unlabelled(state) for state in states]),
         "text of the candle alone": _embedded(encoder, [_bare(state) for state in states]),
         "numbers": _standardised(states),
+        "numbers without the two": _standardised([_unlabelled(state) for state in states]),
     }
     outcomes = _outcomes(states)
     nearest = {name: neighbours(vector, times) for name, vector in vectors.items()}
@@ -179,6 +181,7 @@ def _embedded(encoder: Encoder, states: Sequence[MarketState]) -> Floats:
 def _standardised(states: Sequence[MarketState]) -> Floats:
     """Put the figures behind the words side by side, each of mean 0 and deviation 1; unknown is the mean."""
     table: Floats = np.array([[np.nan if x is None else x for x in _figures(state)] for state in states])
+    table = table[:, ~np.isnan(table).all(axis=0)]
     deviation = np.nanstd(table, axis=0)
     scaled = (table - np.nanmean(table, axis=0)) / np.where(deviation > 0, deviation, 1.0)
     bounded: Floats = np.nan_to_num(np.clip(scaled, -4, 4))
