@@ -331,7 +331,7 @@ def _select(cursor: Any, table: str) -> str:
     unsaid = {"seq", "received_at", "revision"}
     kinds = {name: kind for name, kind, *_ in described if name not in unsaid}
     columns = [f"epoch_ns({name})" if kind == "TIMESTAMP_NS" else name for name, kind in kinds.items()]
-    order = "trade_id::BIGINT" if table == "ticks" else "ALL"
+    order = "len(trade_id), trade_id" if table == "ticks" else "ALL"
     return f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"  # noqa: S608 - ours
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from actors.hot_writer import HotWriter
 from actors.mending import finish
-from actors.recovery import open_pair
+from actors.recovery import PairFiles, open_pair
 from market.errors import Fatal
 from market.inputs import Began, Clock, GapClosed, GapOpened, Quote, TickBatch
 from market.pairs import Pair
@@ -255,6 +255,53 @@ def test_a_beginning_damaged_with_the_hot_file_gone_is_said_and_nothing_thrown_a
     with pytest.raises(Fatal, match="its beginning is damaged, and the hot file is gone"):
         open_pair(folder, PAIR, ENGINE)
     assert len(chain(folder)) == 3
+
+
+# Ids that are text: none of them tells that one is missing
+
+
+def tell(files: PairFiles, ticks: Ticks) -> None:
+    names = tuple(f"t-{number}" for number in ticks["trade_id"].tolist())
+    for record in files.core.records([TickBatch(ticks, ids=names)]):
+        rows = files.core.handle(files.journal.append(record), record).rows
+        files.hot.flush(rows, files.journal.number)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts/binance/spot/BTCUSDT"
+    with closing(open_pair(folder, PAIR, ENGINE, contiguous=False)) as files:
+        for at in range(0, 60, 6):
+            tell(files, some_ticks(60)[at : at + 6])
+            if at == 30:
+                files.journal.rotate(*files.core.snapshot())
+    return folder
+
+
+def test_text_ids_come_back_from_the_hot_file(texts: Path) -> None:
+    with closing(open_pair(texts, PAIR, ENGINE, contiguous=False)) as files:
+        before, recent = everything(files), files.core.state.ledger.recent_ids
+    path = chain(texts)[1]
+    flip(path, regions(path)["first record"])
+    with closing(open_pair(texts, PAIR, ENGINE, contiguous=False)) as files:
+        assert differences(before, everything(files)) == []
+        assert files.core.state.ledger.recent_ids == recent
+        tell(files, some_ticks(70)[60:])
+        stored = files.hot.connection.execute("SELECT trade_id FROM ticks ORDER BY seq").fetchall()
+        assert [name for (name,) in stored] == [f"t-{number}" for number in range(1, 71)]
+
+
+def test_what_text_ids_cannot_tell_is_a_gap_without_ids(texts: Path) -> None:
+    path = chain(texts)[1]
+    flip(path, regions(path)["middle record"])
+    lose(texts)
+    with closing(open_pair(texts, PAIR, ENGINE, contiguous=False)) as files:
+        assert len(everything(files)["ticks"]) == 54
+        (gap,) = files.core.state.ledger.gaps
+        assert (gap.counted, gap.reason) == (False, "a damaged journal")
+        assert gap.from_ns < gap.to_ns
+        rows = files.hot.connection.execute("SELECT status, first_missing_id FROM data_gaps").fetchall()
+        assert rows == [("OPEN", None)]
 
 
 # The hot file
