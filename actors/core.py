@@ -254,7 +254,8 @@ class PairCore:
         ledger = self._state.ledger
         ledger.watermark_ns = max(ledger.watermark_ns, ts_ns)
         self._out.tell(ledger, made, cause)
-        self._out.tell(ledger, self._state.folds.advance(ledger.watermark_ns), cause)
+        if not len(cause) or ts_ns < ledger.watermark_ns:  # else the last tick has closed all that can be
+            self._out.tell(ledger, self._state.folds.advance(ledger.watermark_ns), cause)
 
     def _restate(self, late: Numbered) -> Flags:
         """Go back before late ticks, fold again without and with them, and write what differs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from actors.facts import Fact, same
+from actors.facts import GAPS, Fact, same
 from actors.folds import Folds, Living
 from actors.history import Numbered
 from market.rows import Row
@@ -35,6 +35,10 @@ class Run:
         """Give what was announced of living rows, the last of equals."""
         return {fact.told: fact.row for fact in self.facts if fact.lives and fact.event}
 
+    def last_words(self) -> dict[tuple[str, Any], Fact]:
+        """Give the last announcement of each living row."""
+        return {fact.key: fact for fact in self.facts if fact.lives and fact.event}
+
     def _note(self, made: list[Fact]) -> None:
         self.facts += made
         for fact in made:
@@ -43,14 +47,24 @@ class Run:
 
 
 def changes(before: Run, after: Run) -> Iterator[tuple[Fact, bool]]:
-    """Yield what is to be announced, in order; the flag says that it restates a closed row."""
-    closed, told = before.closed(), before.told()
+    """Yield what is to be announced, in order; the flag says that it restates a closed row.
+
+    The last word on each living row is then what it would have been without anything late.
+    """
+    closed, told, last = before.closed(), before.told(), before.last_words()
     for fact in after.facts:
         if fact.lives:
             if fact.event and not _is_known(told.get(fact.told), fact):
+                last[fact.key] = fact
                 yield fact, False
         elif not _is_known(closed.get(fact.key), fact):
             yield fact, fact.key in closed
+    words = after.last_words()
+    for (table, key), said in last.items():
+        if row := after.living[table].get(key):
+            word = words.get((table, key)) or _as_it_is(said, row)
+            if not _is_known(said.row if said.event == word.event else None, word):
+                yield word, False
 
 
 def moved(before: Run, after: Run) -> Iterator[tuple[str, str, Row | None]]:
@@ -66,3 +80,11 @@ def moved(before: Run, after: Run) -> Iterator[tuple[str, str, Row | None]]:
 
 def _is_known(row: Row | None, fact: Fact) -> bool:
     return row is not None and same(row, fact.row)
+
+
+def _as_it_is(said: Fact, row: Any) -> Fact:
+    """Announce a row of which nothing was to be told since before the span."""
+    if said.table == GAPS:
+        return said._replace(row=row, event="FVG_OPENED", end_ns=row.created_ns)
+    event = "ZONE_TESTED" if row.touches else "ZONE_CREATED"
+    return said._replace(row=row, event=event, end_ns=row.updated_ns)

@@ -81,7 +81,8 @@ def checks(how: Made, timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
         yield _zones(timeframe_s)
     opened = ("gap_type", "top", "bottom", "created_at")
     yield announced_as_stored("fair_value_gaps", "FVG_OPENED", compared=opened)
-    yield announced_as_stored("fair_value_gaps", "FVG_FILLED", compared=("status", "filled_at"))
+    filled = "fair_value_gaps WHERE status = 'FILLED'"
+    yield announced_as_stored(filled, "FVG_FILLED", compared=("status", "filled_at"))
     yield announced_as_stored("supply_demand_zones", "ZONE_")
     yield _steps(how)
     yield _labels(how)

@@ -36,9 +36,13 @@ class Check(NamedTuple):
 
 
 def announced_as_stored(
-    table: str, event: str, which: str = "", *, compared: Sequence[str] = (), each: bool = False
+    rows: str, event: str, which: str = "", *, compared: Sequence[str] = (), each: bool = False
 ) -> Check:
-    """Compare each stored row, or columns of it, with its latest announcement; `each` must have one."""
+    """Compare each stored row, or columns of it, with its latest announcement; `each` must have one.
+
+    `rows` is a table, with a WHERE clause for some of its rows.
+    """
+    table = rows.partition(" ")[0]
     key, kinds = key_of(table), dict(columns(table))
     fields = {name: _IN_JSON.get(kind, kind) for name, kind in kinds.items()}
     shape = ", ".join(f'"{name}": "{sql_type}"' for name, sql_type in fields.items())

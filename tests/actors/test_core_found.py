@@ -126,6 +126,38 @@ def test_a_zone_is_created_tested_and_broken() -> None:
     assert life.core.living()["supply_demand_zones"] == {}
 
 
+def zone_events(events: Sequence[Event]) -> list[tuple[str, str, object]]:
+    told = [event for event in events if event.name.startswith("ZONE")]
+    return [(event.name, data(event)["status"], data(event)["broken_at"]) for event in told]
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_zone_that_a_late_tick_keeps_whole_is_told_so(*, rotated: bool) -> None:
+    life = Life((60,))
+    life.take(KNOWN, TickBatch(bars(*[(100, 100.5, 99.5, 100)] * 16, (100, 105, 105), (105, 104, 105))))
+    if rotated:
+        life.rotate()
+    broken = life.take(TickBatch(bars((105, 98), (105, 105), first_s=18 * 60)))
+    assert [name for name, *_ in zone_events(broken)] == ["ZONE_BROKEN"]
+    again = life.take(TickBatch(at(19 * 60 - 0.5, 105.0, trade_id=99_999)))
+    (zone,) = life.rows("supply_demand_zones")
+    assert (zone.status, zone.broken_ns) == ("TESTED", None)
+    assert zone_events(again) == [("ZONE_TESTED", "TESTED", None)]
+    assert life.core.living()["supply_demand_zones"].keys() == {zone.zone_id}
+
+
+def test_a_zone_of_which_nothing_is_new_is_told_as_it_is_again() -> None:
+    life = Life((60,))
+    life.take(KNOWN, TickBatch(bars(*[(100, 100.5, 99.5, 100)] * 16, (100, 105, 105), (105, 104, 105))))
+    life.take(TickBatch(bars((105, 99.9), (99.9, 99.9), first_s=18 * 60)))  # in it, and still in it
+    life.rotate()
+    broken = life.take(TickBatch(bars((98, 98), (98, 98), first_s=20 * 60)))
+    assert [name for name, *_ in zone_events(broken)] == ["ZONE_BROKEN"]
+    again = life.take(TickBatch(at(21 * 60 - 0.5, 99.9, trade_id=99_999)))
+    assert zone_events(again) == [("ZONE_TESTED", "TESTED", None)]
+    assert [row.status for row in life.rows("supply_demand_zones")] == ["TESTED"]
+
+
 def test_the_profile_of_a_session_begins_anew_at_midnight() -> None:
     life = Life(params=SLOW)
     day_s = (DAY_NS - HOUR_NS % DAY_NS) // NS_PER_S

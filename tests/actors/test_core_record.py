@@ -96,8 +96,10 @@ def assert_told(life: Life) -> None:
         for row in life.rows(table):
             told = last[table, rfc3339(row.ts_ns)]
             assert [told[name] for name in row._fields[2:]] == list(row[2:])
+    words = {data(event)["gap_id"]: event.name for event in life.events if event.name.startswith("FVG")}
     for gap in life.rows("fair_value_gaps"):
         assert_gap_told(gap, last)
+        assert (words[gap.gap_id] == "FVG_FILLED") == (gap.status == "FILLED")
     for zone in life.rows("supply_demand_zones"):
         assert_zone_told(zone, last["zone", zone.zone_id])
 
