@@ -1,4 +1,4 @@
-"""Twenty pairs live: how long after a frame its candle is with a subscriber, and what every process costs."""
+"""Pairs live: how long after a frame its candle is with a subscriber, and what every process costs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,11 @@ from market.times import NS_PER_MS, NS_PER_S
 from storage.embedded_redis import EmbeddedRedis
 
 PAIRS, RATE = 20, 2_000.0
+MANY, MANY_RATE = 100, 5_000.0  # 100 pairs take 8 GB
+GATHERINGS_MS = (2, 5, 20)
 WARM_UP_S = 5.0
 GOALS_MS = {50: 2.0, 99: 12.0}
+MANY_GOALS_MS = {99: 50.0}
 _TICKS = "SELECT epoch_ns(timestamp), epoch_ns(received_at) FROM ticks ORDER BY timestamp, seq"
 
 Heard = list[tuple[int, bytes]]
@@ -27,28 +31,45 @@ Heard = list[tuple[int, bytes]]
 
 
 def measure_live(seconds: float) -> list[Figure]:
-    """Measure with two gathering times, with every store and a sweep each 10 s, and a script without any."""
+    """Measure some pairs and many, with each gathering time; some with every store; a script without any."""
     out: list[Figure] = []
-    for gather_ms in (5, 2):
-        out += _daemon(f"gather_ms {gather_ms}", Plan(PAIRS, RATE, gather_ms), seconds)
-    out += _daemon("all stores", Plan(PAIRS, RATE, stores=ALL_STORES), seconds)
-    return out + _percentiles("a script, no disk, no analytics", _script(Plan(PAIRS, RATE), seconds), {})
+    for gather_ms in GATHERINGS_MS:
+        name = f"{PAIRS} pairs, gather_ms {gather_ms}"
+        out += _daemon(name, Plan(PAIRS, RATE, gather_ms), seconds, GOALS_MS if gather_ms <= 5 else {})
+    out += _daemon(f"{PAIRS} pairs, all stores", Plan(PAIRS, RATE, stores=ALL_STORES), seconds, GOALS_MS)
+    out += _percentiles("a script, no disk, no analytics", _script(Plan(PAIRS, RATE), seconds), {})
+    for gather_ms in GATHERINGS_MS:
+        out += _daemon(f"{MANY} pairs, gather_ms {gather_ms}", _many(gather_ms), seconds, MANY_GOALS_MS)
+    return out
 
 
-def _daemon(name: str, plan: Plan, seconds: float) -> list[Figure]:
+def _many(gather_ms: int) -> Plan:
+    return Plan(MANY, MANY_RATE, gather_ms)
+
+
+def _daemon(name: str, plan: Plan, seconds: float, goals: dict[int, float]) -> list[Figure]:
     heard: Heard = []
     with rig.working(plan) as daemon:
         time.sleep(WARM_UP_S)
-        roles = daemon.roles()
+        roles, first = daemon.roles(), {one["pair"]: one for one in daemon.pairs()}
         with listening(daemon.redis_url, "state_update", heard):
             before = {role: rig.cpu_s(them) for role, them in roles.items()}
             time.sleep(seconds)
             spent = {role: rig.cpu_s(them) - before[role] for role, them in roles.items()}
+        last = {one["pair"]: one for one in daemon.pairs()}
         delays = _delays_ns(daemon, plan, heard)
+    ticks = sum(one["ticks"] - first[pair]["ticks"] for pair, one in last.items())
     return [
-        *_percentiles(name, delays, GOALS_MS),
+        *_percentiles(name, delays, goals),
+        Figure(f"  {name}: ticks stored a second", ticks / seconds, "1/s"),
+        Figure(f"  {name}: pairs that fell", sum(_fell(first[pair], last[pair]) for pair in first), "", 0),
         *(Figure(f"  {name}: CPU of {role}", cpu / seconds * 1e3, "ms/s") for role, cpu in spent.items()),
     ]
+
+
+def _fell(was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Tell whether a pair restarted, lost its connection, or missed trades for good."""
+    return any(was[name] != now[name] for name in ("pid", "connects", "gaps")) or now["state"] != "streaming"
 
 
 def _script(plan: Plan, seconds: float) -> npt.NDArray[np.int64]:
