@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,14 +16,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from market.errors import UsageError
+from market.errors import MarketdError, UsageError
 from market.rows import FairValueGap, MarketProfile, MarketState, Rows, TickRows, Zone
 from market.times import NS_PER_S, rfc3339
 from storage import views
 from storage.hot import HotFile
 from storage.reads import begin, export
 from tests.storage.archive_support import END, TIMEFRAMES, filled, plan, some_ticks
-from tests.storage.hot_rows import MINUTE, make_ticks
+from tests.storage.hot_rows import MINUTE, T0, make_ticks, open_hot, some_of_each
 from tests.storage.record import Opened, record
 
 TICKS = some_ticks()
@@ -143,6 +144,34 @@ def test_a_late_tick_that_alone_is_hot_is_not_taken_for_the_newest(tmp_path: Pat
     assert span["trade_count"] == len(part(Fraction(60), END))
     assert wide["trade_count"] == len(part(Fraction(1_800), END)) + 1
     hot.close()
+
+
+def test_a_reader_sees_one_moment_while_the_writer_goes_on(tmp_path: Path) -> None:
+    hot = open_hot(tmp_path / "pair/trading.duckdb")
+    hot.flush(some_of_each(1, 3), 1)
+    sql = """
+        SELECT (SELECT max(seq) FROM ticks) AS newest, (SELECT count(*) FROM ticks) AS ticks, t.seq, i.trade_count
+        FROM recent_ticks(1) t, imbalance(1000000) i
+    """
+    told: list[Any] = []
+    faults: list[MarketdError] = []
+
+    def read() -> None:
+        try:
+            told.extend(ask((hot, {}), sql, tmp_path / "out")[0] for _ in range(20))
+        except MarketdError as fault:
+            faults.append(fault)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while reader.is_alive():
+        first = hot.last_tick_seq() + 1
+        ticks = make_ticks(3, first, T0 + first * MINUTE // 60)
+        hot.flush(Rows(ticks=[TickRows(first, ticks)]), hot.position + 1)
+    hot.close()
+    assert faults == []
+    assert all(row["newest"] == row["seq"] and row["trade_count"] == row["ticks"] for row in told)
+    assert told[-1]["newest"] > told[0]["newest"]
 
 
 def test_what_holds_now(pair: Any, out: Path) -> None:
