@@ -72,6 +72,7 @@ class Hole:
     refusal: str = ""  # what the venue said last instead of giving something
     _nothing_since_ns: int | None = None
     _span_ns: int = 0  # of the next window; 0: up to the end
+    _empty_ns: int | None = None  # up to then windows had nothing; None: they did not overflow
 
     def hold(self, ticks: Ticks) -> int:
         """Keep those of `ticks` that are missing, and step over what is there; return how many are new."""
@@ -84,9 +85,9 @@ class Hole:
 
     def advance(self, next_id: int, from_ns: int) -> None:
         """Note that all before `next_id` is there or given up."""
+        self._span_ns = 2 * (from_ns - self.from_ns)  # what a page holds is a guess at what the next does
         self.next_id, self.from_ns, self.doubts = next_id, from_ns, 0
-        self._nothing_since_ns, self.search = None, None
-        self._span_ns *= 2
+        self._nothing_since_ns = self.search = self._empty_ns = None
         self.pace.reset()
 
     def wanted(self, now_ns: int, first: Ticks, *, windows: bool) -> Wanted:
@@ -96,12 +97,16 @@ class Hole:
         return Wanted(self.next_id, self.from_ns, self._window(now_ns, first)[0] if windows else 0)
 
     def lacks(self, asked: Wanted, ticks: Ticks, now_ns: int, first: Ticks) -> bool:
-        """Judge an answer that did not bring `next_id`; tell whether to believe that it is not to be had."""
+        """Judge an answer that did not bring `next_id`; tell whether to believe that it is not to be had.
+
+        `first` is as in `wanted`, before the answer came.
+        """
         ids = ticks["trade_id"]
         if self.search is not None:
             self.search.took(ids)
             return self.search.done
         later = ticks[ids >= self.next_id]
+        self._nothing_since_ns = None if len(later) else self._nothing_since_ns
         if asked.to_ns and self._narrows(asked, later, now_ns, first):
             return False
         if len(later):
@@ -136,21 +141,29 @@ class Hole:
         return ready
 
     def _window(self, now_ns: int, first: Ticks) -> tuple[int, int]:
-        """Say up to when to ask, and up to when there is something missing."""
+        """Say up to when to ask, and up to when something is missing."""
         end_ns = int(first["ts_ns"][0]) if len(first) else self.to_ns or now_ns
-        return (min(end_ns, self.from_ns + self._span_ns) if self._span_ns else end_ns), end_ns
+        if self._empty_ns is None:
+            return (min(end_ns, self.from_ns + self._span_ns) if self._span_ns else end_ns), end_ns
+        narrow = end_ns - self._empty_ns <= MIN_SPAN_NS
+        return (end_ns if narrow else (self._empty_ns + end_ns) // 2), end_ns
 
     def _narrows(self, asked: Wanted, later: Ticks, now_ns: int, first: Ticks) -> bool:
-        """Tell whether another window is worth a try: shorter after one that had more than fits a page."""
-        span_ns = asked.to_ns - asked.from_ns
-        if len(later):
-            ahead_ns = int(later["ts_ns"].min()) - self.from_ns
-            self._span_ns = max(MIN_SPAN_NS, min(ahead_ns, span_ns) // 2)
-            return span_ns > MIN_SPAN_NS
-        if asked.to_ns >= self._window(now_ns, first)[1]:
-            return False
-        self.from_ns, self._span_ns = asked.to_ns, 2 * max(MIN_SPAN_NS, span_ns)
-        return True
+        """Tell whether another window is worth a try: the venue gives the end of one that overflows.
+
+        What it gave is held, so that the next ends before it. If it gave nothing new, what is missing comes
+        later than this window, or is not to be had.
+        """
+        end_id = int(first["trade_id"][0]) if len(first) else self.last_id + 1
+        if len(later) and later["trade_id"][0] < end_id:
+            self._empty_ns = self._empty_ns or self.from_ns
+            return True
+        if asked.to_ns < self._window(now_ns, first)[1]:
+            self._empty_ns = max(self._empty_ns or 0, asked.to_ns)
+            return True
+        narrow = self._empty_ns is not None or not len(later)
+        self._empty_ns = self._empty_ns or self.from_ns
+        return not narrow
 
 
 def by_id(a: Ticks, b: Ticks) -> Ticks:

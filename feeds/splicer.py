@@ -168,7 +168,7 @@ class Splicer:
         self._banned_until_ns = max(self._banned_until_ns, now_ns + retry_after_ns)
         if of is not None and refusal:
             of[0].refusal = refusal
-            self._lacking(*of, EMPTY, now_ns)
+            self._take_page(*of, EMPTY, now_ns)
         else:
             self._pace.postpone(now_ns)
         return self.tick(now_ns)
@@ -330,13 +330,11 @@ class Splicer:
 
     def _take_page(self, hole: Hole, asked: Wanted, ticks: Ticks, now_ns: int) -> None:
         """Take a page; that it lacks the id asked for is doubted at first, and believed in the end."""
-        wanted = hole.next_id
+        wanted, behind = hole.next_id, self._behind(hole)
         self._place(ticks, now_ns)
-        if hole.next_id == wanted:
-            self._lacking(hole, asked, ticks, now_ns)
-
-    def _lacking(self, hole: Hole, asked: Wanted, ticks: Ticks, now_ns: int) -> None:
-        if hole.lacks(asked, ticks, now_ns, self._behind(hole)):
+        if hole.next_id != wanted:
+            return
+        if hole.lacks(asked, ticks, now_ns, behind):
             self._skip(hole, now_ns)
         elif hole.search is None and hole.hopeless(now_ns) and self._shown_id >= hole.next_id:
             end = self._end(hole)
