@@ -150,7 +150,8 @@ def test_a_reader_sees_one_moment_while_the_writer_goes_on(tmp_path: Path) -> No
     hot = open_hot(tmp_path / "pair/trading.duckdb")
     hot.flush(some_of_each(1, 3), 1)
     sql = """
-        SELECT (SELECT max(seq) FROM ticks) AS newest, (SELECT count(*) FROM ticks) AS ticks, t.seq, i.trade_count
+        SELECT (SELECT max(seq) FROM ticks) AS newest, (SELECT count(*) FROM ticks) AS ticks, t.seq,
+            i.trade_count
         FROM recent_ticks(1) t, imbalance(1000000) i
     """
     told: list[Any] = []
