@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _READ_BYTES = 65_536
 
@@ -35,14 +36,10 @@ def encrypted(target: int, cert: Path) -> Iterator[int]:
     context.load_cert_chain(cert, cert.with_name("key.pem"))
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.CancelledError):  # cancelled: the end of this test
-            there, back = await asyncio.open_connection("127.0.0.1", target)
-            ways = {asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))}
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                back.close()
-                await _end(ways)
+        try:
+            await _relay(reader, writer, target)
+        except (OSError, asyncio.CancelledError):  # a peer that is gone; the end of this test
+            writer.transport.abort()
         writer.close()
 
     def run() -> None:
@@ -64,11 +61,22 @@ def encrypted(target: int, cert: Path) -> Iterator[int]:
         thread.join()
 
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int) -> None:
+    there, back = await asyncio.open_connection("127.0.0.1", target)
+    ways = {asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))}
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        back.close()
+        await _end(ways)
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+    await asyncio.sleep(0)  # transports that were closed let go of their sockets in the next turn
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
