@@ -146,9 +146,12 @@ class RetentionSettings:
     ticks_s: Hot = 900
     quotes_s: Hot = 900
     order_flow_s: Hot = 900
+    market_profile_s: Hot = 900
+    market_state_s: Hot = 900
     events_s: Hot = 900
     candles_1m_s: Hot = 900  # and of every shorter timeframe
     candles_s: Hot = 3_600  # of the longer ones
+    ended: bool = True  # gaps that were filled or expired and zones that were broken go with the next sweep
 
     def hot_s(self, timeframes_s: Iterable[int]) -> dict[str, int]:
         """Say for each table how long its rows stay; what is kept for ever is not there."""
@@ -162,6 +165,10 @@ class RetentionSettings:
             "ticks": self.ticks_s,
             "quotes": self.quotes_s,
             "order_flow": self.order_flow_s,
+            "market_profile": self.market_profile_s,
+            "market_state": self.market_state_s,
+            "fair_value_gaps": int(self.ended),
+            "supply_demand_zones": int(self.ended),
             "events": self.events_s,
         }
         return {table: seconds for table, seconds in (fixed | candles).items() if seconds}
