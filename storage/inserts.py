@@ -27,6 +27,8 @@ SELECT seq, ts, price, size, CASE side WHEN 1 THEN 'BUY' WHEN -1 THEN 'SELL' END
 FROM source
 """
 
+_PLAIN = frozenset({int, float, bool})
+
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
@@ -115,7 +117,7 @@ class Inserter:
 
 def _array(column: tuple[Any, ...]) -> npt.NDArray[Any]:
     """Keep numbers as numbers; text, bytes and columns with None stay objects, whose None is NULL."""
-    plain = all(isinstance(value, (int, float)) for value in column)
+    plain = _PLAIN.issuperset(map(type, column))
     return np.array(column, dtype=None if plain else object)
 
 
