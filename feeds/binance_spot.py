@@ -62,7 +62,7 @@ class BinanceSpot:
     def latest(self, symbol: str) -> Ask:
         return Ask(f"/api/v3/trades?{urlencode({'symbol': symbol, 'limit': PAGE})}", 25)
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the seam's shape
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - the seam
         query = urlencode({"symbol": symbol, "fromId": from_id, "limit": PAGE})
         return Ask(f"/api/v3/historicalTrades?{query}", 25)
 

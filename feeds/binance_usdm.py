@@ -67,7 +67,7 @@ class BinanceUsdm:
         query = urlencode({"symbol": symbol, "limit": PAGE})
         return Ask(f"/fapi/v1/aggTrades?{query}", TRADES_WEIGHT)
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the seam's shape
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - the seam
         query = urlencode({"symbol": symbol, "fromId": from_id, "limit": PAGE})
         return Ask(f"/fapi/v1/aggTrades?{query}", TRADES_WEIGHT)
 

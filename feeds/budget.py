@@ -4,54 +4,110 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import time
+from array import array
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
-_RECORD = struct.Struct("<dd")  # when all that was reserved is used up; until when the venue wants nothing
 MAX_BAN_S = 3 * 86_400.0
+MAX_AHEAD_S = 900.0
+"""A turn further ahead than this is none that anybody waits for: the clock was set back since."""
+MAX_TURNS = 4_096
+
+
+class _Turn(NamedTuple):
+    at_s: float
+    cost: float
+
+
+@dataclass(slots=True)
+class _Book:
+    """The file: until when the venue wants nothing, and the turns taken, in order of time."""
+
+    banned_s: float
+    turns: deque[_Turn]
 
 
 class Budget:
-    """Reserve in turn: at most `amount` at once, and then as fast as `amount` in `per_s` seconds allows.
+    """Give turns in order: in any `per_s` seconds at most `amount` of them, or one that costs more.
 
-    Times are of the machine's monotonic clock, which all its processes share; a file from before a reboot
-    holds a time that is too far ahead to be one of ours, and is not believed.
+    Times are of the machine's clock, so that a ban outlives a reboot. What is in the file and cannot be so
+    is not believed.
     """
 
     def __init__(self, path: Path, amount: float, per_s: float) -> None:
-        self._path, self._per_s = path, per_s
-        self._cost_s = per_s / amount
+        self._path, self._amount, self._per_s = path, amount, per_s
 
     def reserve(self, cost: float = 1.0) -> float:
         """Take a turn; return how many seconds to wait before it. Raises OSError."""
-        with self._locked() as (fd, used_s, banned_s, now_s):
-            turn_s = max(used_s, now_s - self._per_s) + cost * self._cost_s
-            os.pwrite(fd, _RECORD.pack(turn_s, banned_s), 0)
-            return max(turn_s - now_s, banned_s - now_s, 0.0)
+        now_s = time.time()
+        with self._open(now_s) as book:
+            at_s = self._next(book.turns, cost, now_s)
+            book.turns.append(_Turn(at_s, cost))
+            return at_s - now_s
 
     def ban(self, wait_s: float) -> None:
         """Let nobody ask for so long: the venue said so. Raises OSError."""
-        with self._locked() as (fd, used_s, banned_s, now_s):
-            until_s = max(banned_s, now_s + min(wait_s, MAX_BAN_S))
-            os.pwrite(fd, _RECORD.pack(used_s, until_s), 0)
+        now_s = time.time()
+        with self._open(now_s) as book:
+            book.banned_s = max(book.banned_s, now_s + min(wait_s, MAX_BAN_S))
 
     def banned_s(self) -> float:
         """Say for how many seconds nobody may ask. Raises OSError."""
-        with self._locked() as (_, _, banned_s, now_s):
-            return max(0.0, banned_s - now_s)
+        now_s = time.time()
+        with self._open(now_s) as book:
+            return max(0.0, book.banned_s - now_s)
+
+    def _next(self, turns: deque[_Turn], cost: float, now_s: float) -> float:
+        """Find the next turn that still fits; let go of those that no longer count."""
+        at_s = max(now_s, turns[-1].at_s) if turns else now_s
+        used = sum(turn.cost for turn in turns)
+        while turns and (used + cost > self._amount or self._end_s(turns[0]) <= now_s):
+            oldest = turns.popleft()
+            used -= oldest.cost
+            at_s = max(at_s, self._end_s(oldest))
+        return at_s
+
+    def _end_s(self, turn: _Turn) -> float:
+        return turn.at_s + self._per_s * max(1.0, turn.cost / self._amount)
 
     @contextmanager
-    def _locked(self) -> Iterator[tuple[int, float, float, float]]:
+    def _open(self, now_s: float) -> Iterator[_Book]:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            raw, now_s = os.pread(fd, _RECORD.size, 0), time.monotonic()
-            used_s, banned_s = _RECORD.unpack(raw) if len(raw) == _RECORD.size else (0.0, 0.0)
-            used_s = used_s if used_s <= now_s + 10 * self._per_s else 0.0
-            yield fd, used_s, banned_s if banned_s <= now_s + MAX_BAN_S else 0.0, now_s
+            raw = os.pread(fd, 16 * MAX_TURNS + 8, 0)
+            book = _read(raw, now_s)
+            yield book
+            if (new := _written(book)) != raw:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, new, 0)
         finally:
             os.close(fd)
+
+
+def _read(raw: bytes, now_s: float) -> _Book:
+    """Believe what can be so: a book that somebody else wrote, or nobody, is an empty one."""
+    numbers = array("d")
+    if len(raw) % 16 != 8:
+        return _Book(0.0, deque())
+    numbers.frombytes(raw)
+    if not all(map(isfinite, numbers)):
+        return _Book(0.0, deque())
+    banned_s = numbers[0] if numbers[0] <= now_s + MAX_BAN_S else 0.0
+    turns = deque(_Turn(at_s, cost) for at_s, cost in zip(numbers[1::2], numbers[2::2], strict=True))
+    orderly = all(a.at_s <= b.at_s for a, b in pairwise(turns)) and all(turn.cost > 0 for turn in turns)
+    if not orderly or (turns and turns[-1].at_s > now_s + MAX_AHEAD_S):
+        turns.clear()
+    return _Book(banned_s, turns)
+
+
+def _written(book: _Book) -> bytes:
+    return array("d", [book.banned_s, *chain.from_iterable([*book.turns][-MAX_TURNS:])]).tobytes()

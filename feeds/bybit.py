@@ -72,7 +72,7 @@ class Bybit:
     def latest(self, symbol: str) -> Ask:
         return self._ask("recent-trade", symbol, limit=self.rules.page_limit)
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the newest are all there is
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - no pages
         return self.latest(symbol)
 
     def parse_trades(self, body: bytes, received_ns: int, symbol: str) -> Trades:

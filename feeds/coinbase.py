@@ -55,7 +55,7 @@ class Coinbase:
     def latest(self, symbol: str) -> Ask:
         return Ask(f"{_product(symbol)}/trades?{urlencode({'limit': PAGE})}")
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the seam's shape
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - the seam
         """Ask for what comes before the id that follows the page: pages go back in time."""
         return Ask(f"{_product(symbol)}/trades?{urlencode({'after': from_id + PAGE, 'limit': PAGE})}")
 

@@ -33,6 +33,7 @@ CHANNELS = ("heartbeats", "ticker", "market_trades")
 RULES = Rules(
     contiguous=True,
     pages_by_id=False,
+    windows=True,
     page_limit=LIMIT,
     connects=2,  # of 8 a second, but the messages are 8 a second too, and a connection begins with three
     connects_per_s=1.0,

@@ -16,12 +16,14 @@ from feeds.turns import Turns
 from feeds.venue import Line, Rules
 from feeds.websocket import Socket, open_socket
 from market.backoff import delays
-from market.errors import Retryable
+from market.errors import RateLimited, Retryable
+from market.times import NS_PER_S
 
 log = structlog.get_logger()
 BACKOFF_S = (0.2, 30.0)
 HANDOVER_S = 30.0  # a successor that is not granted by then is given up, and another is tried
 LINGER_S = 1.0  # what was told before the successor was granted may still be on its way
+HEALTHY_NS = 10 * NS_PER_S  # a socket that brought something for so long was a good one
 
 
 class Connection:
@@ -35,6 +37,7 @@ class Connection:
         self._url = ws_url.rstrip("/") + line.path
         self._line, self._rules, self._turns = line, rules, turns
         self._sockets: dict[int, Socket] = {}
+        self._given_up: set[int] = set()
         self._due, self._granted = asyncio.Event(), asyncio.Event()
         self._before = 0  # the newest epoch that is to be succeeded
         self._delays = delays(*BACKOFF_S)
@@ -49,6 +52,7 @@ class Connection:
                 if life.done():
                     life.result()
                     await asyncio.sleep(next(self._delays))
+                    self._due.clear()
                     life = asyncio.create_task(self._live())
                 else:
                     life = await self._succeeded(life)
@@ -58,7 +62,8 @@ class Connection:
     def check(self, now_ns: int, *, deaf: bool = False) -> None:
         """Give up sockets that are open and useless; have one that will be ended succeeded by another."""
         for epoch, socket in self._sockets.items():
-            if deaf or self.state.hopeless(epoch, now_ns):
+            if epoch not in self._given_up and (deaf or self.state.hopeless(epoch, now_ns)):
+                self._given_up.add(epoch)
                 log.warning("feed_hopeless", url=self._url, granted=self.state.granted(epoch), deaf=deaf)
                 socket.abort()
         if self.state.due(now_ns):
@@ -92,13 +97,16 @@ class Connection:
             async with open_socket(self._url) as socket:
                 await self._use(socket)
         except Retryable as error:
+            if isinstance(error, RateLimited):
+                self._turns.shut_out(error.retry_after_s)
             self.last_error = str(error)
             log.warning("feed_cut", url=self._url, error=self.last_error, attempt=self.attempts)
 
     async def _use(self, socket: Socket) -> None:
-        epoch = self.state.opened(time.time_ns())
+        opened_ns = time.time_ns()
+        epoch = self.state.opened(opened_ns)
         self._sockets[epoch] = socket
-        pinging = asyncio.create_task(self._ping(socket))
+        pinging = asyncio.create_task(self._ping(socket, epoch))
         try:
             for request in self._line.requests:
                 await socket.send(request)
@@ -107,7 +115,8 @@ class Connection:
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
             del self._sockets[epoch]
-            if self.state.fed(epoch):
+            self._given_up.discard(epoch)
+            if self.state.fed(epoch) and time.time_ns() - opened_ns > HEALTHY_NS:
                 self._delays = delays(*BACKOFF_S)
             self.state.lost(epoch)
 
@@ -117,11 +126,18 @@ class Connection:
             self.inbox.put(frame, time.time_ns(), epoch)
             await self.inbox.room()
 
-    async def _ping(self, socket: Socket) -> None:
-        """Say what the venue wants to hear of a living client; a lost socket shows when it is read."""
-        while self._rules.ping:
-            await asyncio.sleep(self._rules.ping_every_s)
-            await socket.send(self._rules.ping)
+    async def _ping(self, socket: Socket, epoch: int) -> None:
+        """Say what the venue wants to hear of a living client, or else ask whether it lives itself.
+
+        A lost socket shows when it is read.
+        """
+        while True:
+            await asyncio.sleep(min(self._rules.ping_every_s, self.state.stale_after_s / 3))
+            if self._rules.ping:
+                await socket.send(self._rules.ping)
+            else:
+                await socket.ping()
+                self.state.heard(epoch, time.time_ns())
 
 
 async def _end(life: asyncio.Task[None]) -> None:

@@ -94,7 +94,8 @@ class Hole:
         """Say what to ask for; `first` is the first tick behind it, if one is known."""
         if self.search is not None:
             return Wanted(self.search.probe, self.from_ns)
-        return Wanted(self.next_id, self.from_ns, self._window(now_ns, first)[0] if windows else 0)
+        window = windows and self.from_ns > 0
+        return Wanted(self.next_id, self.from_ns, self._window(now_ns, first)[0] if window else 0)
 
     def lacks(self, asked: Wanted, ticks: Ticks, now_ns: int, first: Ticks) -> bool:
         """Judge an answer that did not bring `next_id`; tell whether to believe that it is not to be had.

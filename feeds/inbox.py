@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
 
+from feeds.lines import Arrivals
+
+__all__ = ["Arrivals", "Inbox"]
 MAX_FRAMES = 65_536
 MAX_BYTES = 32 * 1024 * 1024
-
-
-class Arrivals(NamedTuple):
-    """Frames, when each was received, and over which socket of the line."""
-
-    frames: list[bytes]
-    received_ns: list[int]
-    epochs: list[int]
-
-    def __bool__(self) -> bool:
-        return bool(self.frames)
 
 
 class Inbox:

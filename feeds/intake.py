@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
-from feeds.inbox import Arrivals
-from feeds.lines import LineState
+from feeds.lines import Arrivals, LineState
 from feeds.silence import Silence
 from feeds.splice import Splice
 from feeds.venue import Notice, Parsed, Venue
@@ -18,6 +17,9 @@ from market.ticks import Ticks
 from market.times import NS_PER_MS
 
 MAX_UNKNOWN = 100  # kinds of messages that are told apart
+OTHERS = "others"
+ENGINES = frozenset({"online", "cancel_only", "limit_only", "maintenance", "post_only"})
+"""States of a venue's engine that it may tell of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Intake:
         self.silence = Silence(rules.stale_after_s, stale=stale)
         self.rejected = 0
         self.refused = ""  # what the venue last said no to
+        self.engine = ""  # the state of the venue, where it tells that
         self.unknown: Counter[str] = Counter()
         self.contract_size = 1.0
         self._venue, self._symbol, self._rules = venue, symbol, rules
@@ -95,12 +98,27 @@ class Intake:
     def tick(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Let time pass; `next_close_ns` is the end of the earliest open bar."""
         out = self.splicer.tick(now_ns)
+        missed, checking = self.splicer.deaf, self.splicer.checking
+        out += self.silence.tick(now_ns, self.silent, checking=checking, missed=missed)
+        if missed:
+            self.silence.deaf()
         if self.subscribed and self.silence.checks(now_ns):
             self.splicer.check()
         if self._quote is not None and now_ns >= self._quote_due_ns:
             out.append(self._quote)
             self._quote, self._quote_due_ns = None, now_ns + self._rules.quotes_interval_ms * NS_PER_MS
         return out + self._close_by_clock(now_ns, next_close_ns)
+
+    def judged(self, now_ns: int, reason: str, *, trading: bool | None) -> list[Input]:
+        """Take the venue's answer to whether the symbol is traded; None: there is none."""
+        if trading is False:
+            self.silence.halts(now_ns)
+        elif trading and self.subscribed:
+            self.silence.suspects(now_ns, reason)
+            self.splicer.check()
+        else:
+            return self.silence.fails(now_ns, reason)
+        return []
 
     def in_base_units(self, ticks: Ticks) -> Ticks:
         """Turn contracts into what they stand for."""
@@ -125,8 +143,11 @@ class Intake:
             state.closing(epoch)
         elif notice.kind == "refused":
             self.refused = f"{notice.code}: {notice.text}"
-        elif notice.kind == "unknown" and (notice.text in self.unknown or len(self.unknown) < MAX_UNKNOWN):
-            self.unknown[notice.text] += notice.count
+        elif notice.kind == "alive" and notice.text in ENGINES:
+            self.engine = notice.text
+        elif notice.kind == "unknown":
+            known = notice.text in self.unknown or len(self.unknown) < MAX_UNKNOWN
+            self.unknown[notice.text if known else OTHERS] += notice.count
 
     def _spliced(self, parsed: Parsed, now_ns: int, *, granted: bool) -> list[Input]:
         if granted:
@@ -137,10 +158,7 @@ class Intake:
             size = self.contract_size
             self._quote = replace(quote, bid_size=quote.bid_size * size, ask_size=quote.ask_size * size)
         ticks = self.in_base_units(parsed.ticks)
-        out = self.splicer.live(ticks, now_ns, parsed.newest_id, parsed.ids)
-        if granted:  # again: these ticks may be of the connection before
-            self.splicer.connected()
-        return out
+        return self.splicer.live(ticks, now_ns, parsed.newest_id, parsed.ids)
 
     def _close_by_clock(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Close the bars of a quiet pair: only while the connection is healthy and nothing is missing."""
@@ -152,7 +170,7 @@ class Intake:
 
 def _by_epoch(arrivals: Arrivals) -> Iterator[tuple[int, Arrivals]]:
     """Part frames where they came over another socket than the one before."""
-    if arrivals.epochs[0] == arrivals.epochs[-1]:  # but for the seconds of a handover they are all the same
+    if arrivals.epochs.count(arrivals.epochs[0]) == len(arrivals.epochs):  # but in a handover it is always so
         yield arrivals.epochs[0], arrivals
         return
     for epoch, group in groupby(zip(*arrivals, strict=True), key=itemgetter(2)):

@@ -69,7 +69,7 @@ class Kraken:
     def latest(self, symbol: str) -> Ask:
         return self._ask("Trades", symbol, count=PAGE)
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - pages go by time
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - by time
         """Ask from a microsecond earlier on: REST tells finer times, and leaves out `since` itself."""
         since = {"since": from_ns - _NS_PER_US} if from_ns > 0 else {}  # no time known: the newest
         return self._ask("Trades", symbol, count=PAGE, **since)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from market.times import NS_PER_S
 
 ACK_TIMEOUT_NS = 10 * NS_PER_S
 RENEW_AT = 0.95  # of the venue's longest life of a connection
+
+
+class Arrivals(NamedTuple):
+    """Frames, when each was received, and over which socket of the line."""
+
+    frames: list[bytes]
+    received_ns: list[int]
+    epochs: list[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.frames)
 
 
 @dataclass(slots=True)
@@ -23,6 +35,7 @@ class LineState:
 
     def __init__(self, acks: int, stale_after_s: float, max_life_s: float = 0.0) -> None:
         self.opened_count = 0
+        self.stale_after_s = stale_after_s
         self._acks = acks
         self._stale_ns = int(stale_after_s * NS_PER_S)
         self._life_ns = int(max_life_s * RENEW_AT * NS_PER_S)

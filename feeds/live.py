@@ -13,6 +13,7 @@ import structlog
 from feeds import rest
 from feeds.connection import Connection
 from feeds.intake import Intake
+from feeds.pace import Pace
 from feeds.splicer import Latest, Page
 from feeds.turns import Turns
 from feeds.venue import Ask, Listing, Trades, Venue
@@ -22,6 +23,8 @@ from market.times import NS_PER_S
 
 log = structlog.get_logger()
 UNLISTED_RETRY_S = 60.0
+ABOUT_THE_QUESTION = {400, 404, 410, 422}
+"""HTTP statuses that refuse what was asked, not who asks, or when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,12 @@ class _Failure:
     error: Retryable | BadFrame
     retry_after_s: float
 
+    @property
+    def refusal(self) -> str:
+        """Say why the venue does not give just what was asked for, if that is so."""
+        of_it = isinstance(self.error, rest.Refused) and self.error.status in ABOUT_THE_QUESTION
+        return str(self.error)[:200] if of_it else ""
+
 
 class LiveFeed:
     """Hand out journal inputs as the venue's trades and the clock make them."""
@@ -70,8 +79,9 @@ class LiveFeed:
             one.inbox.wake = self._wake.set
         self._asking: asyncio.Task[None] | None = None
         self._answer: tuple[Question, Trades | Listing | _Failure] | None = None
-        self._list_after_ns = 0
-        self._told: set[str] = set()  # unknown kinds of messages, at most MAX_UNKNOWN
+        self._list_pace = Pace()
+        self._told: set[str] = set()  # unknown kinds of messages, at most MAX_UNKNOWN and the others
+        self._told_engine, self._told_failure = "online", ""
 
     async def run(self) -> None:
         """Keep the connections until cancelled."""
@@ -79,7 +89,8 @@ class LiveFeed:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in [*tasks, *([self._asking] if self._asking else [])]:
+            tasks += [self._asking] if self._asking else []
+            for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -126,6 +137,7 @@ class LiveFeed:
             "listing": self.listing.status if self.listing else "",
             "rejected": self.intake.rejected,
             "unknown": dict(self.intake.unknown),
+            "engine": self.intake.engine,
             "duplicates": self.intake.splicer.duplicates,
             "holes": self.intake.splicer.open_holes,
         }
@@ -147,10 +159,17 @@ class LiveFeed:
         for line, connection in enumerate(self.connections):
             if arrivals := connection.inbox.take():
                 out += self.intake.frames(line, arrivals, now_ns)
+        self._tell()
+        return out
+
+    def _tell(self) -> None:
+        """Log what is new of the venue's messages, once."""
         for kind in self.intake.unknown.keys() - self._told:
             self._told.add(kind)
             log.warning("message_unknown", symbol=self._symbol, kind=kind)
-        return out
+        if (engine := self.intake.engine or "online") != self._told_engine:
+            self._told_engine = engine
+            log.warning("venue_engine", symbol=self._symbol, state=engine)
 
     def _ask_next(self, now_ns: int) -> None:
         if self._asking is not None and not self._asking.done():
@@ -162,11 +181,12 @@ class LiveFeed:
     def _question(self, now_ns: int) -> Question | None:
         if self.intake.silence.wonders(now_ns):
             return _Listed(self.intake.silent)
-        if self.listing is None and self._venue.rules.contracts and now_ns >= self._list_after_ns:
+        to_list = self.listing is None and self._list_pace.due(now_ns)
+        if to_list and self._venue.rules.contracts:
             return _Listed()
         if request := self.intake.splicer.request(now_ns):
             return request
-        return _Listed() if self.listing is None and now_ns >= self._list_after_ns else None
+        return _Listed() if to_list else None
 
     def _take_answer(self, now_ns: int) -> list[Input]:
         if self._answer is None:
@@ -174,12 +194,15 @@ class LiveFeed:
         (question, answer), self._answer = self._answer, None
         if isinstance(question, _Listed):
             return self._take_listing(question, answer, now_ns)
+        if not isinstance(answer, _Failure):
+            self._told_failure = ""
         if isinstance(answer, Trades):
             self.unlisted = False
             ticks = self.intake.in_base_units(answer.ticks)
             return self.intake.splicer.answered(question, ticks, now_ns, answer.ids)
         assert isinstance(answer, _Failure)  # noqa: S101 - a listing answers no other question
-        out = self.intake.splicer.failed(now_ns, int(answer.retry_after_s * NS_PER_S))
+        wait_ns = int(answer.retry_after_s * NS_PER_S)
+        out = self.intake.splicer.failed(now_ns, wait_ns, answer.refusal)
         return out + self._failed(answer.error, now_ns)
 
     def _take_listing(
@@ -192,11 +215,13 @@ class LiveFeed:
             self._listed.set()
             out += [Instrument(answer.tick_size)] if answer.tick_size else []
         elif isinstance(answer, _Failure):
-            self._list_after_ns = now_ns + int(max(UNLISTED_RETRY_S, answer.retry_after_s) * NS_PER_S)
+            self._list_pace.postpone(now_ns)
+            after_ns = now_ns + int(answer.retry_after_s * NS_PER_S)
+            self._list_pace.after_ns = max(self._list_pace.after_ns, after_ns)
             out += self._failed(answer.error, now_ns)
         if question.silence:
-            halted = isinstance(answer, Listing) and not answer.trading
-            out += self.intake.silence.judged(now_ns, question.silence, halted=halted)
+            trading = answer.trading if isinstance(answer, Listing) else None
+            out += self.intake.judged(now_ns, question.silence, trading=trading)
         return out
 
     def _failed(self, error: Retryable | BadFrame, now_ns: int) -> list[Input]:
@@ -217,7 +242,9 @@ class LiveFeed:
             if isinstance(error, RateLimited):
                 wait_s = error.retry_after_s
                 self._turns.refused(wait_s)
-            log.info("request_failed", error=str(error), retry_after_s=wait_s)
+            if str(error) != self._told_failure:
+                self._told_failure = str(error)
+                log.info("request_failed", symbol=self._symbol, error=str(error), retry_after_s=wait_s)
             self._answer = question, _Failure(error, wait_s)
         self._wake.set()
 
@@ -239,4 +266,4 @@ class LiveFeed:
             return self._venue.listing(self._symbol)
         if isinstance(question, Latest):
             return self._venue.latest(self._symbol)
-        return self._venue.page(self._symbol, question.from_id, question.from_ns)
+        return self._venue.page(self._symbol, question.from_id, question.from_ns, question.to_ns)

@@ -67,7 +67,7 @@ class Okx:
     def latest(self, symbol: str) -> Ask:
         return Ask(f"/api/v5/market/trades?{urlencode({'instId': symbol, 'limit': NEWEST})}")
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:  # noqa: ARG002 - the seam's shape
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:  # noqa: ARG002 - the seam
         """Pages go backwards, `after` an id excluded: ids rise by one, so a page later is where to begin."""
         query = {"instId": symbol, "type": "1", "after": from_id + PAGE, "limit": PAGE}
         return Ask(f"/api/v5/market/history-trades?{urlencode(query)}", 5)

@@ -79,6 +79,11 @@ class Overlap:
         return not self._reconnected and not self._blocked
 
     @property
+    def checking(self) -> bool:
+        """True until it is known whether the silence of the socket is the market's."""
+        return self._checking or bool(self._ahead)
+
+    @property
     def open_holes(self) -> int:
         return sum(doubt.key is not None for doubt in self._doubts)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,6 +18,8 @@ from feeds.loopback import is_loopback
 from market.errors import RateLimited, Retryable
 
 TIMEOUT_S = 5.0
+DEADLINE_S = 20.0  # for an answer that comes bit by bit
+MAX_WAIT_S = 3 * 86_400.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
 TOO_MANY: Mapping[int, float] = MappingProxyType({418: 60.0, 429: 60.0})
 """HTTP statuses that mean so, and the wait (s) where the answer names none."""
@@ -48,7 +52,7 @@ def answer_now(url: str, timeout_s: float = TIMEOUT_S, too_many: Mapping[int, fl
     """Fetch a body and the server's time, waiting for them."""
     try:
         with _opener(url).open(url, timeout=timeout_s) as reply:
-            body: bytes = reply.read(MAX_BODY_BYTES + 1)
+            body = _read(reply, time.monotonic() + max(timeout_s, DEADLINE_S))
             date = reply.headers.get("Date", "")
     except urllib.error.HTTPError as error:
         with error:
@@ -58,6 +62,18 @@ def answer_now(url: str, timeout_s: float = TIMEOUT_S, too_many: Mapping[int, fl
     if len(body) > MAX_BODY_BYTES:
         raise Retryable(f"{url}: answer over {MAX_BODY_BYTES} bytes")
     return Answer(body, _epoch_s(date))
+
+
+def _read(reply: http.client.HTTPResponse, until_s: float) -> bytes:
+    """Read a body of any length up to a byte too many; raises TimeoutError, or what reading raises."""
+    body = bytearray()
+    while len(body) <= MAX_BODY_BYTES and (part := reply.read1(MAX_BODY_BYTES + 1 - len(body))):
+        body += part
+        if time.monotonic() > until_s:
+            raise TimeoutError("the answer takes too long")
+    if reply.length and len(body) <= MAX_BODY_BYTES:
+        raise http.client.IncompleteRead(bytes(body), reply.length)
+    return bytes(body)
 
 
 def _epoch_s(date: str) -> int | None:
@@ -82,7 +98,9 @@ def _translated(status: int, headers: Message, body: bytes, too_many: Mapping[in
 
 
 def _retry_after_s(headers: Message, usual_s: float) -> float:
+    """Read how long to wait; a date, or no number, is as if nothing was said."""
     try:
-        return max(0.0, float(headers.get("Retry-After", usual_s)))
+        wait_s = float(headers.get("Retry-After", usual_s))
     except ValueError:
         return usual_s
+    return min(max(0.0, wait_s), MAX_WAIT_S) if isfinite(wait_s) else usual_s

@@ -107,6 +107,11 @@ class Splicer:
         return not (self._syncing or self._front or len(self._waiting))
 
     @property
+    def checking(self) -> bool:
+        """True until it is known whether the silence of the socket is the market's."""
+        return self._checking
+
+    @property
     def open_holes(self) -> int:
         return len(self._holes) + (self._front is not None)
 

@@ -26,6 +26,7 @@ class Rules:
     connects_per_s: float  # in so many seconds
     weight: int  # of requests, at most so much
     weight_per_s: float  # in so many seconds
+    windows: bool = False  # trades can be asked for by time; of a window the newest are given
     max_life_s: float = 0.0  # a connection is cut then; 0: the venue names no time
     ping: str = ""  # what the client has to send; "": websocket's own pings do
     ping_every_s: float = 20.0
@@ -68,8 +69,9 @@ class Notice:
     """What a message other than a trade or a quote says.
 
     `kind` is `subscribed` (request `id`, where there is one, was granted), `refused` (`code`, `text`),
-    `shutdown` (the server will close soon), `alive` (a heartbeat or the answer to a ping) or `unknown`
-    (`text` names the type, `count` how many of it).
+    `shutdown` (the server will close soon), `alive` (a heartbeat or the answer to a ping; `text` names the
+    state of the venue's engine, where it tells that) or `unknown` (`text` names the type, `count` how many of
+    it).
     """
 
     kind: str
@@ -126,8 +128,11 @@ class Venue(Protocol):
         """Ask for the newest trades."""
         ...
 
-    def page(self, symbol: str, from_id: int, from_ns: int) -> Ask:
-        """Ask for the trades from `from_id` on, itself included; `from_ns` is not after its time."""
+    def page(self, symbol: str, from_id: int, from_ns: int, to_ns: int = 0) -> Ask:
+        """Ask for the trades from `from_id` on, itself included; `from_ns` is not after its time.
+
+        `to_ns` ends the window, where the venue gives the newest of one; 0: there is no end.
+        """
         ...
 
     def parse_trades(self, body: bytes, received_ns: int, symbol: str) -> Trades:
