@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from storage.embedded_questdb import EmbeddedQuestDB
 
 KILLED, HUNG, SLOW, FULL, EMPTY = FAULTS = ("killed", "hung", "slow", "full disk", "restarted empty")
 SLOW_S = 1.0
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S, START_TRIES = 10.0, 5
 _REDIS = "port {port}\nbind 127.0.0.1\ndir {folder}\nappendonly yes\nappendfsync everysec\nsave ''\n"
 
 
@@ -150,7 +150,12 @@ class Victim:
         self._thread.shutdown()
 
     def _start(self) -> float:
-        self.server.start()
+        for _ in range(START_TRIES - 1):  # as a service manager does
+            with suppress(Unreachable):
+                self.server.start()
+                break
+        else:
+            self.server.start()
         self.proxy.target = self.server.port
         return time.monotonic()
 

@@ -157,7 +157,9 @@ class Patient:
         since_s = time.monotonic()
         while caught.keys() != stores:
             if time.monotonic() > since_s + CATCH_UP_S:
-                raise TimeoutError(f"{stores - caught.keys()} not caught up: {self._daemon.status()}")
+                supervisors = self._daemon.status()["supervisors"]
+                why = {name: one.get("error") for name, one in supervisors.items() if one.get("error")}
+                raise TimeoutError(f"{stores - caught.keys()} not caught up: {why}")
             pairs = self._daemon.pairs()
             for store in stores - caught.keys():
                 if pairs and all(_is_current(pair["sinks"][sink]) for pair in pairs for sink in SINKS[store]):
