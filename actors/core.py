@@ -162,7 +162,7 @@ class PairCore:
     def meta(self) -> dict[str, str]:
         """Say what somebody who proves the record needs to know of how it was made."""
         state = self._state
-        told = {"since_ns": state.ledger.params_ns, **msgspec.to_builtins(state.params)}
+        told = {"since_ns": state.ledger.since_ns, **msgspec.to_builtins(state.params)}
         out = {"analytics": orjson.dumps(told).decode()}
         if state.ledger.tick_size:
             out["tick_size"] = repr(state.ledger.tick_size)
@@ -209,7 +209,7 @@ class PairCore:
             state.folds.drop(foreign)
             state.folds.fill(run.folds)
             out.keep(state.folds.living())
-            state.ledger.params_ns = state.ledger.watermark_ns
+            state.ledger.since_ns = state.ledger.watermark_ns
         out.rows.meta |= self.meta()
         return out
 
@@ -271,6 +271,9 @@ class PairCore:
         self._reached(newest)
         ledger.watermark_ns = max(ledger.watermark_ns, ledger.last_ts_ns)
         after.advance(ledger.watermark_ns)
+        if not span.rewind.state:  # the archive's ticks make bars again, and nothing that remembers more
+            ledger.since_ns = ledger.watermark_ns
+            self._out.rows.meta |= self.meta()
         after.folds.fill(self._state.folds)
         self._state.folds = after.folds
         self._tell_changes(before, after)

@@ -61,7 +61,7 @@ class Ledger(msgspec.Struct):
     bid: float = 0.0
     ask: float = 0.0
     stale: bool = False
-    params_ns: int = 0  # since when the parameters are as they are
+    since_ns: int = 0  # gaps, zones, market states and flags are those of the ticks since then; 0: all are
     tick_size: float = 0.0  # the last one told; 0: not known yet
     tick_sizes: TickSizes = []  # at most MAX_TICK_SIZES
     first_prices: list[float] = []  # at most DECIDING_TRADES, while no tick size is known

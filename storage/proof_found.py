@@ -1,6 +1,7 @@
 """Prove what is found in trades and bars, by other means: profile, gaps, zones, market state and flags.
 
-What depends on parameters is proven since these are as they are. Where a formula has a memory without end, or
+It is proven since the parameters are as they are, and since nothing came late from before the journal's
+beginning: that makes bars again, but not what remembers more. Where a formula has a memory without end, or
 costs too much for every row, the last rows are recomputed.
 """
 
@@ -78,7 +79,7 @@ def checks(how: Made, timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
     for timeframe_s in timeframes_s:
         if not how.gaps.min_gap_ticks and not how.gaps.min_gap_atr:
             yield _gaps(how, timeframe_s)
-        yield _zones(timeframe_s)
+        yield _zones(how, timeframe_s)
     opened = ("gap_type", "top", "bottom", "created_at")
     yield announced_as_stored("fair_value_gaps", "FVG_OPENED", compared=opened)
     filled = "fair_value_gaps WHERE status = 'FILLED'"
@@ -164,7 +165,8 @@ def _gaps(how: Made, timeframe_s: int) -> Check:
     table, width_ns = candles_table(timeframe_s), timeframe_s * NS_PER_S
     name = timeframe_text(timeframe_s)
     towards = "(closes > opens) = (sign > 0) AND closes <> opens"
-    which = f"timeframe = '{name}' AND epoch_ns(created_at) > {how.since_ns}"
+    begin_ns = how.since_ns and how.since_ns + 3 * width_ns
+    which = f"timeframe = '{name}' AND epoch_ns(created_at) > {begin_ns}"
     compared = ("gap_type", "top", "bottom", "created_at", "filled_pct", "status", "filled_at")
     return Check(
         f"fair_value_gaps of {name} are those of {table}, filled as far as its bars came",
@@ -182,7 +184,7 @@ def _gaps(how: Made, timeframe_s: int) -> Check:
                 CASE WHEN sign > 0 THEN low ELSE first_low END AS top,
                 CASE WHEN sign > 0 THEN first_high ELSE high END AS bottom
             FROM three
-            WHERE sign IS NOT NULL AND created > {how.since_ns}
+            WHERE sign IS NOT NULL AND created > {begin_ns}
                 AND ({towards if how.gaps.require_middle_direction else "true"})
         ), reached AS (
             SELECT o.*, b.ns + {
@@ -220,7 +222,7 @@ def _gaps(how: Made, timeframe_s: int) -> Check:
     )
 
 
-def _zones(timeframe_s: int) -> Check:
+def _zones(how: Made, timeframe_s: int) -> Check:
     """See that zones were left by bars in their direction, and broken by the first close beyond."""
     table, width_ns, name = candles_table(timeframe_s), timeframe_s * NS_PER_S, timeframe_text(timeframe_s)
     return Check(
@@ -231,7 +233,7 @@ def _zones(timeframe_s: int) -> Check:
             SELECT *, epoch_ns(timestamp) AS ns FROM {table} WHERE is_complete
         ), zones AS (
             SELECT *, epoch_ns(created_at) AS created, zone_type = 'DEMAND' AS demand FROM supply_demand_zones
-            WHERE timeframe = '{name}'
+            WHERE timeframe = '{name}' AND created > {how.since_ns}
         ), judged AS (
             SELECT z.*, any_value(i.ns) AS impulse, any_value((i.close > i.open) = demand) AS leaves,
                 any_value(CASE WHEN demand THEN i.close > price_high ELSE i.close < price_low END) AS left_it,
@@ -350,7 +352,8 @@ def _flags(how: Made, ids: Ids) -> Check:
         WITH trades AS (
             SELECT seq, price, outlier_flag, ln(price) AS log, epoch_ns(timestamp) AS ns, {ids.order} AS id,
                 count(*) OVER (ORDER BY ns, id) AS number
-            FROM ticks QUALIFY row_number() OVER (ORDER BY ns DESC, id DESC)
+            FROM ticks WHERE ns > {how.since_ns}
+            QUALIFY row_number() OVER (ORDER BY ns DESC, id DESC)
                 <= {FLAGGED + p.window + p.level}
         ), moves AS (
             SELECT *, CASE WHEN number > {p.level} THEN log - median(log) OVER (

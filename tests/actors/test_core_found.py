@@ -274,7 +274,7 @@ def test_other_parameters_begin_anew_and_the_rest_goes_on() -> None:
     life.take(TickBatch(seen[cut:]))
     wanted = Life(TIMEFRAMES_S, params=PARAMS)
     wanted.take(KNOWN, TickBatch(seen))
-    since = life.core.state.ledger.params_ns
+    since = life.core.state.ledger.since_ns
     for row, other in zip(
         (row for row in life.rows("market_state") if row.ts_ns > since),
         (row for row in wanted.rows("market_state") if row.ts_ns > since),

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from actors.spec import PairSpec, ReplaySource
+from analytics import market_state
+from analytics.params import AnalyticsParams
 from market.times import NS_PER_S
 from tests.actors.pair_support import PAIR, QUICK, Tables, candles, tables, working
 from tests.analytics.worlds import reference_candles, same_candles
@@ -26,7 +28,8 @@ RECORDED = HERE / "binance_spot_btcusdt_20260216.csv.gz"
 
 def replaying(folder: Path, *files: Path, speed: float = 0.0) -> PairSpec:
     engine = replace(QUICK, timeframes_s=(60, 300))
-    return PairSpec(PAIR, PAIR.key, folder, ReplaySource(files, speed), engine)
+    params = AnalyticsParams(state=market_state.Params(step_ns=60 * NS_PER_S))
+    return PairSpec(PAIR, PAIR.key, folder, ReplaySource(files, speed), engine, params=params)
 
 
 async def replay(folder: Path, *files: Path) -> Tables:
