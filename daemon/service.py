@@ -20,6 +20,7 @@ import uvloop
 from actors.spec import PairSpec, ReplaySource
 from daemon import logs, notify, orphans
 from daemon.control_server import ControlServer
+from daemon.document import PREFIX
 from daemon.lock import FolderLock
 from daemon.node import Node
 from daemon.settings import EmbeddingsSettings, Settings
@@ -165,10 +166,17 @@ def serve(
         if killed := orphans.kill(settings.run_dir):
             log.warning("orphans_killed", processes=killed)
         os.environ.update(orphans.environment(settings.run_dir))
+        _forget_overrides()
         try:
             return uvloop.run(Service(settings, specs).run(until))
         finally:
             orphans.kill(settings.run_dir)
+
+
+def _forget_overrides() -> None:
+    """Keep what the user's variables say, passwords among it, from every process that is started."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
 
 
 def replay(settings: Settings, files: Sequence[Path], pair: Pair | None, speed: float) -> int:

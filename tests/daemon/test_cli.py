@@ -86,7 +86,8 @@ def test_the_commands_packages_are_ours_wherever_it_is_called(folder: Path, modu
 def test_help_names_every_command_of_the_contract(folder: Path) -> None:
     told = marketd(folder, "--help").stdout
     listed = {one.split()[0] for one in told.partition("Commands:")[2].splitlines() if one}
-    assert listed == {"run", "demo", "check", "status", "query", "verify", "replay", "similar", "ray-head"}
+    contract = {"run", "demo", "check", "status", "query", "verify", "replay", "similar"}
+    assert listed == contract | {"ray-head", "resync"}
     for command in listed:
         assert "--config" in marketd(folder, command, "--help").stdout
 

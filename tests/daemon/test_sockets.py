@@ -213,7 +213,6 @@ async def test_ray_s_dashboard_tells_no_password_and_nothing_without_a_token(
         await asyncio.to_thread(told, url, {})
 
 
-@pytest.mark.xfail(strict=True, reason="the daemon hands its whole environment on to what it starts")
 async def test_what_the_daemon_starts_does_not_inherit_the_passwords(
     guarded: tuple[Daemon, dict[str, str]],
 ) -> None:

@@ -110,7 +110,7 @@ async def listening(
     running = asyncio.create_task(listener.run())
     try:
         if symbol == BTC:
-            await eventually(lambda: listener.of(Began))
+            await eventually(lambda: listener.of(Began) and listener.feed.listing)
         yield listener
     finally:
         running.cancel()
