@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actors import state
-from market.inputs import Quote
+from market.inputs import Input, Quote, TickBatch
 from storage.hot import HotFile, Left
 from storage.journal import Segment, segments
+
+NEVER_NS = 2**63 - 1
 
 
 class Start(NamedTuple):
@@ -20,6 +22,8 @@ class Start(NamedTuple):
     next_seq: int
     next_event: int
     has_gaps: bool  # that are open, and may yet restate what was before
+    reached_ns: int = -1  # ticks up to here that come after it are restated from before it
+    timeframes_s: tuple[int, ...] = ()
 
     def is_before(self, table: str, first: int) -> bool:
         """Tell whether nothing was made before of a table that begins with this number or time."""
@@ -44,13 +48,27 @@ def needed_from(starts: Sequence[Start], left: Left) -> list[Start]:
     ]
 
 
+class _Look(NamedTuple):
+    """Times in the records of a segment: of the newest quote, and the least of ticks that came late."""
+
+    newest_quote_ns: int = 0
+    least_late_ns: int = NEVER_NS
+
+    def plus(self, item: Input) -> _Look:
+        if isinstance(item, Quote):
+            return self._replace(newest_quote_ns=max(self.newest_quote_ns, item.ts_ns or item.received_ns))
+        if isinstance(item, TickBatch) and item.late:
+            return self._replace(least_late_ns=min(self.least_late_ns, int(item.ticks["ts_ns"].min())))
+        return self
+
+
 class JournalCut:
     """Find how far a journal can be cut at its front; every call belongs to the hot file's thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._starts: dict[int, Start] = {}  # by first record; bounded, as is the next, by the segments
-        self._newest_quotes: dict[int, int] = {}
+        self._looks: dict[int, _Look] = {}
 
     def find(self, hot: HotFile) -> int:
         """Note in the archive's ledger, and return, the record with which the journal may begin.
@@ -58,32 +76,50 @@ class JournalCut:
         `Journal.drop_before` takes it from there. Raises Retryable if a disk refuses.
         """
         chain, left = segments(self._folder), hot.left()
-        self._forget({segment.first for segment in chain})
-        for start in reversed(needed_from([self._start(segment) for segment in chain], left)):
-            before = [segment for segment in chain if segment.first < start.first]
-            if "quotes" not in left.first or max(map(self._newest_quote, before)) < left.first["quotes"]:
+        self._forget({segment.first for segment in chain[:-1]})
+        starts = [self._start(segment) for segment in chain]
+        for start in reversed(needed_from(starts, left)):
+            before = [self._look(segment) for segment in chain if segment.first < start.first]
+            quoted_ns = max(look.newest_quote_ns for look in before)
+            if quoted_ns < left.first.get("quotes", NEVER_NS) and self._restates_alike(start, starts, chain):
                 hot.release_journal(start.first)
                 return start.first
         return chain[0].first if chain else 0
 
+    def _restates_alike(self, start: Start, starts: list[Start], chain: list[Segment]) -> bool:
+        """Tell whether whatever came late after a start is restated from it, or from later, as it was.
+
+        Folded again without what was before, it would make other events, and those are numbered.
+        """
+        kept = [self._look(segment) for segment in chain if segment.first >= start.first]
+        least_ns = min(look.least_late_ns for look in kept)
+        frames = {other.timeframes_s for other in starts if other.first >= start.first}
+        return least_ns == NEVER_NS or (least_ns > start.reached_ns and len(frames) == 1)
+
     def _start(self, segment: Segment) -> Start:
         if segment.first not in self._starts:
             head = segment.head()
-            ledger = state.load(head.state).ledger
+            known = state.load(head.state)
+            ledger = known.ledger
             until_ns = max(head.closed_ns, ledger.watermark_ns)  # a bar's time is its beginning
             numbers = ledger.next_seq, ledger.next_event, bool(ledger.gaps)
-            self._starts[segment.first] = Start(segment.first, until_ns, *numbers)
+            begun = Start(segment.first, until_ns, *numbers, head.closed_ns, known.folds.timeframes_s)
+            self._starts[segment.first] = begun
         return self._starts[segment.first]
 
-    def _newest_quote(self, segment: Segment) -> int:
-        """Read the time under which the newest quote of a segment is stored."""
-        if segment.first not in self._newest_quotes:
-            quotes = (i for record in segment.records() for i in record.inputs if isinstance(i, Quote))
-            newest_ns = max((quote.ts_ns or quote.received_ns for quote in quotes), default=0)
-            self._newest_quotes[segment.first] = newest_ns
-        return self._newest_quotes[segment.first]
+    def _look(self, segment: Segment) -> _Look:
+        """Read a segment; the last one, which grows, every time."""
+        if segment.first not in self._looks:
+            look = _Look()
+            for record in segment.records():
+                for item in record.inputs:
+                    look = look.plus(item)
+            self._looks[segment.first] = look
+        return self._looks[segment.first]
 
-    def _forget(self, there: set[int]) -> None:
-        for known in (self._starts, self._newest_quotes):
-            for first in known.keys() - there:
-                del known[first]
+    def _forget(self, finished: set[int]) -> None:
+        """Forget what is gone, and what was read of a segment that has grown since."""
+        for first in self._looks.keys() - finished:
+            del self._looks[first]
+        for first in self._starts.keys() - finished:
+            del self._starts[first]

@@ -177,6 +177,28 @@ def test_what_cannot_be_rebuilt_is_said_and_not_thrown_away(tmp_path: Path, gone
     open_pair(folder, PAIR, ENGINE).close()
 
 
+def test_a_journal_is_kept_from_where_its_late_ticks_were_restated(tmp_path: Path) -> None:
+    ticks, pair = some_ticks(), Living(tmp_path / "pair", ENGINE)
+    late = (ticks["trade_id"] >= 100) & (ticks["trade_id"] < 105)
+    for at, part in enumerate(np.split(ticks[~late], range(20, 259, 20))):
+        pair.take(TickBatch(part))
+        if at == 9:
+            pair.take(TickBatch(ticks[late]))
+        pair.rotate()
+        pair.sweep()
+        if at >= 9:
+            pair.cut()
+    pair.flush()
+    numbers = [segment.first for segment in segments(tmp_path / "pair/journal")]
+    assert numbers[0] > 1
+    before = pair.seen()
+    pair.close()
+    lose(tmp_path / "pair")
+    again = Living(tmp_path / "pair", ENGINE)
+    assert again.seen() == before
+    again.close()
+
+
 def test_a_late_tick_of_before_the_journal_restates_from_the_archive(tmp_path: Path) -> None:
     ticks = some_ticks()
     late = ticks["trade_id"] == 100
