@@ -18,13 +18,13 @@ from actors.outlets import Outlets
 from actors.page_source import outlet
 from actors.push import push_feed
 from actors.recovery import PairFiles, open_pair
+from actors.replaying import replay_feed
 from actors.report import report
 from actors.spec import PairSpec, PushSource, ReplaySource
 from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
 from feeds.live import Address, LiveFeed
 from feeds.overlap import Overlap
-from feeds.replay import Ids, ReplayFeed
 from feeds.splice import Splice
 from feeds.splicer import Courtesy, Splicer
 from feeds.venue import Venue
@@ -146,8 +146,7 @@ class PairService:
     def _feed(self, files: PairFiles) -> Feed:
         ledger, source, engine = files.core.state.ledger, self.spec.source, self.spec.engine
         if isinstance(source, ReplaySource):
-            ids = Ids(self.spec.contiguous, ledger.recent_ids)
-            return ReplayFeed(source.files, source.speed, ledger.next_id, ledger.last_ts_ns, ids)
+            return replay_feed(self.spec, source, ledger)
         if isinstance(source, PushSource):
             return push_feed(self.spec, source, files, lambda read: self._working().ask(read))
         pair = self.spec.pair

@@ -275,6 +275,26 @@ def similar(
 
 
 @app.command()
+def record(
+    pair: PairName,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Where to [default: {data_dir}/recordings/...]."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="End after so long [default: at Ctrl-C].")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Keep a venue's raw frames in files; needs no daemon and disturbs none."""
+    settings, wanted = _settings(config), Pair.parse(pair)
+    from daemon import record as frames
+
+    raise typer.Exit(frames.record(settings, wanted, out, seconds))
+
+
+@app.command()
 def replay(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True)
@@ -283,11 +303,12 @@ def replay(
     speed: Annotated[str, typer.Option(metavar="X|max", help="1 is the recorded pace.")] = "max",
     config: Config = None,
 ) -> None:
-    """Feed recorded trades through the same path as live ones."""
-    settings, wanted = _settings(config), Pair.parse(pair) if pair else None
-    factor = _speed(speed)
+    """Feed recorded trades, or raw frames of `marketd record`, through the same path as live ones."""
+    settings, factor = _settings(config), _speed(speed)
     from daemon import service
+    from feeds.replay import recorded_pair
 
+    wanted = Pair.parse(pair) if pair else recorded_pair(files)
     raise typer.Exit(service.replay(settings, files, wanted, factor))
 
 

@@ -106,7 +106,7 @@ def read_by_id(file: Path) -> ById:
     return ById(_ticks(columns, sound), rejected, bool(columns["text"].any()))
 
 
-def check_files(files: Sequence[Path]) -> None:
+def check_trades(files: Sequence[Path]) -> None:
     """Raise UsageError for the first file that cannot be read as trades."""
     with duckdb.connect() as con:
         for file in files:

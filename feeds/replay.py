@@ -17,14 +17,19 @@ from feeds.recorded import (
     SortedTrades,
     begins_with_texts,
     by_first_id,
-    check_files,
+    check_trades,
     read_by_id,
 )
-from market.inputs import Began, GapClosed, GapOpened, Input, Rejected, TickBatch
+from feeds.recording import SUFFIX, pair_of
+from feeds.replay_runs import Runs
+from feeds.venues import VENUES
+from market.errors import UsageError
+from market.inputs import Input, Rejected, TickBatch
+from market.pairs import Pair
 from market.ticks import Ticks
 from market.times import NS_PER_S
 
-__all__ = ["UNSOUND", "Ids", "ReplayFeed", "check_files", "read_trades"]
+__all__ = ["UNSOUND", "Ids", "ReplayFeed", "check_files", "read_trades", "recorded_pair"]
 
 UNSOUND = "needs an id, a price and a size above 0, a side of buy or sell, and a time from 2009 to now"
 
@@ -37,6 +42,34 @@ class Ids(NamedTuple):
 
 
 CONTIGUOUS = Ids()
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raise UsageError for the first file that cannot be replayed, or not together with the others."""
+    if recorded_pair(files) is None:
+        check_trades(files)
+
+
+def recorded_pair(files: Sequence[Path]) -> Pair | None:
+    """Tell whose raw frames files hold; None for files of trades. Raises UsageError if they differ."""
+    recordings = [file for file in files if file.name.endswith(SUFFIX)]
+    if not recordings:
+        return None
+    if len(recordings) < len(files):
+        raise UsageError("files of trades and recordings of frames are not replayed together")
+    found = {Pair.parse(_named(file)) for file in recordings}
+    if len(found) > 1:
+        raise UsageError(f"recordings of several pairs: {', '.join(sorted(map(str, found)))}")
+    (pair,) = found
+    if (pair.exchange, pair.market) not in VENUES:
+        raise UsageError(f"{recordings[0]}: frames of {pair}, which is not supported")
+    return pair
+
+
+def _named(file: Path) -> str:
+    if not (name := pair_of(file)):
+        raise UsageError(f"{file}: holds no frames")
+    return name
 
 
 def read_trades(file: Path) -> tuple[Ticks, list[bytes]]:
@@ -59,7 +92,7 @@ class ReplayFeed:
         self.finished = False
         self.duplicates = 0
         self.replayed = 0
-        self._speed, self._next_id, self._last_ts_ns = speed, next_id, last_ts_ns
+        self._speed, self._runs = speed, Runs(next_id, last_ts_ns)
         self._contiguous = ids.contiguous
         self.rejected = 0
         self._rejected: list[bytes] = []  # at most MAX_REJECTED
@@ -92,7 +125,7 @@ class ReplayFeed:
             now = TickBatch(batch.ticks[:due], ids=batch.ids[:due])
             later = TickBatch(batch.ticks[due:], ids=batch.ids[due:])
             self._ready = later if len(later.ticks) else None
-            out += self._contiguous_runs(now.ticks, now_ns) if self._contiguous else self._all(now)
+            out += self._in_runs(now.ticks, now_ns) if self._contiguous else self._all(now)
         return out
 
     def drain(self, now_ns: int) -> list[Input]:  # noqa: ARG002 - the seam's shape
@@ -140,38 +173,13 @@ class ReplayFeed:
         until_ns = event_ns + int((now_ns - wall_ns) * self._speed)
         return int(np.searchsorted(ticks["ts_ns"], until_ns, side="right"))
 
+    def _in_runs(self, ticks: Ticks, now_ns: int) -> list[Input]:
+        before = self._runs.duplicates
+        out = self._runs.cut(ticks, now_ns)
+        self.duplicates += (known := self._runs.duplicates - before)
+        self.replayed += len(ticks) - known
+        return out
+
     def _all(self, batch: TickBatch) -> list[Input]:
         self.replayed += len(batch.ticks)
         return [batch] if len(batch.ticks) else []
-
-    def _fresh(self, ticks: Ticks) -> Ticks:
-        """Drop what the record already has."""
-        ids = ticks["trade_id"]
-        keep = np.diff(ids, prepend=-1) != 0
-        if self._next_id is not None:
-            keep &= ids >= self._next_id
-        fresh: Ticks = ticks[keep]
-        self.duplicates += len(ticks) - len(fresh)
-        return fresh
-
-    def _contiguous_runs(self, ticks: Ticks, now_ns: int) -> list[Input]:
-        """Cut what is new at every jump of the ids and name what is missing there."""
-        ticks, out = self._fresh(ticks), list[Input]()
-        cuts = np.flatnonzero(np.diff(ticks["trade_id"]) != 1) + 1
-        for run in np.split(ticks, cuts):
-            if len(run):
-                out += self._step_to(run, now_ns)
-        self.replayed += len(ticks)
-        return out
-
-    def _step_to(self, run: Ticks, now_ns: int) -> list[Input]:
-        first, out = int(run["trade_id"][0]), list[Input]()
-        if self._next_id is None:
-            out.append(Began(first))
-        elif first > self._next_id:
-            gap, missing = self._next_id, first - self._next_id
-            until_ns = int(run["ts_ns"][0])
-            out.append(GapOpened(gap, first - 1, self._last_ts_ns, until_ns, now_ns, "ids jumped"))
-            out.append(GapClosed(gap, now_ns, missing, "not in the files, and a replay asks nobody"))
-        self._next_id, self._last_ts_ns = int(run["trade_id"][-1]) + 1, int(run["ts_ns"][-1])
-        return [*out, TickBatch(run)]

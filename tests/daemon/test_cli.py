@@ -87,7 +87,7 @@ def test_help_names_every_command_of_the_contract(folder: Path) -> None:
     told = marketd(folder, "--help").stdout
     listed = {one.split()[0] for one in told.partition("Commands:")[2].splitlines() if one}
     contract = {"run", "demo", "check", "status", "query", "verify", "replay", "similar"}
-    assert listed == contract | {"ray-head", "resync"}
+    assert listed == contract | {"ray-head", "record", "resync"}
     for command in listed:
         assert "--config" in marketd(folder, command, "--help").stdout
 
