@@ -103,7 +103,7 @@ class PushFeed:
         self._looked = False
         self._ready: _Handed | None = None
         self._taken = self._kept = self._trimmed = self._at  # up to where: handed out, journaled, let go
-        self._trim_due_s = 0.0
+        self._trim_due_s, self._untrimmed = 0.0, ""  # why the server keeps what is journaled
         self._quote: Quote | None = None
         self._quote_due_ns = 0
         self._wake, self._room = asyncio.Event(), asyncio.Event()
@@ -157,6 +157,7 @@ class PushFeed:
             "reconnects": max(0, self.connects - 1),
             "last_error": self.last_error,
             "behind": self.behind,
+            "untrimmed": self._untrimmed,
             "rejected": self.rejected,
             "duplicates": self.duplicates,
             "sides_inferred": self._rule.inferred,
@@ -182,6 +183,7 @@ class PushFeed:
         elif not page.exists or page.added < self._added or place_of(page.last_id) < place_of(self._at):
             log.warning("push_stream_lost", stream=self._stream.name, added=page.added, read=self._added)
             self._at, self._added = BEGINNING, 0
+            self._taken = self._kept = self._trimmed = BEGINNING  # ids of before say nothing of these
             self._order.lost(0, GONE)
         else:
             await self._hand_in(page)
@@ -238,9 +240,15 @@ class PushFeed:
         """Let entries go that are journaled, now and then."""
         due = self._rules.trim and self._kept != self._trimmed and time.monotonic() >= self._trim_due_s
         if due:
-            upto, self._trim_due_s = self._kept, time.monotonic() + TRIM_EVERY_S
-            await self._stream.trim(upto)
-            self._trimmed = upto
+            upto = self._kept
+            try:
+                more, self._untrimmed = await self._stream.trim(upto), ""
+            except Retryable as error:  # reading goes on, and tells of a server that is away
+                if not self._untrimmed:
+                    log.warning("push_stream_not_trimmed", stream=self._stream.name, error=str(error))
+                more, self._untrimmed = False, str(error)
+            if not more:
+                self._trimmed, self._trim_due_s = upto, time.monotonic() + TRIM_EVERY_S
 
     def _answered(self) -> None:
         self.connects += self._failing_ns > 0

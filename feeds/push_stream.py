@@ -67,9 +67,12 @@ class PushStream:
         """Return when something follows an id, or after BLOCK_MS."""
         await self._ask(("XREAD", "COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", self.name, after))
 
-    async def trim(self, upto: str) -> None:
-        """Let entries before an id go, whole blocks of them."""
-        await self._ask(("XTRIM", self.name, "MINID", "~", upto))
+    async def trim(self, upto: str) -> bool:
+        """Let entries before an id go, whole blocks of them; tell whether there may be more."""
+        (removed,) = await self._ask(("XTRIM", self.name, "MINID", "~", upto))
+        if isinstance(removed, ResponseError):
+            raise self._refusal(removed)
+        return bool(removed)  # the server ends a long work early
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)

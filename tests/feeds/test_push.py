@@ -176,9 +176,8 @@ async def test_one_page_waits_and_the_next_is_read_when_it_was_taken(
 async def test_what_is_journaled_is_let_go(client: Any, running: DurableRedis) -> None:
     journal = Journal(running.url)
     async with journal.living():
-        for start in range(0, 2_000, 500):
-            await push(client, *map(trade, range(start, start + 500)))
-        await eventually(lambda: len(journal.ids) == 2_000)
+        await push(client, *map(trade, range(30_000)))
+        await eventually(lambda: journal.feed.behind == 0 and journal.beyond(29_999))
 
         async def small() -> bool:
             return int(await client.xlen(STREAM)) <= 200
@@ -311,6 +310,24 @@ async def test_a_stream_begun_anew_is_read_from_its_beginning_and_said(
     assert (opened.from_ns, opened.to_ns) == (START_NS + 9 * 10**8, START_NS + 10**10)
 
 
+async def test_a_stream_that_is_replaced_under_a_reader_loses_nothing_of_the_new_one(
+    client: Any, running: DurableRedis
+) -> None:
+    journal = Journal(running.url)
+    async with journal.living(pause_s=0.05) as feed:
+        await push(client, *map(trade, range(10)))
+        await eventually(lambda: len(journal.ids) == 10)
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.delete(STREAM)
+            for number in range(3 * COUNT):
+                pipe.xadd(STREAM, trade(100 + number), id=f"{number + 1}-1")
+            await pipe.execute()
+        await eventually(lambda: len(journal.ids) == 10 + 3 * COUNT)
+        assert feed.status()["duplicates"] == 0
+    assert journal.ids == names(*range(10), *range(100, 100 + 3 * COUNT))
+    assert [one.reason for one in journal.of(GapOpened)] == [GONE]
+
+
 async def test_a_server_that_went_back_in_time_is_said(client: Any, running: DurableRedis) -> None:
     """A snapshot of before, then more was pushed than had been lost: as from a backup without the log."""
     journal = Journal(running.url, replace(RULES, trim=False))
@@ -402,6 +419,17 @@ async def test_a_record_that_cannot_be_asked_makes_the_page_wait(client: Any, ru
         await eventually(lambda: len(journal.ids) == 21)
     assert asks == [3]
     assert journal.ids == names(*range(21))
+
+
+async def test_a_server_that_lets_nobody_trim_is_read_on_and_said(client: Any, running: DurableRedis) -> None:
+    await client.execute_command("ACL", "SETUSER", "reader", "on", ">word", "~*", "+@all", "-xtrim")
+    journal = Journal(running.url.replace("unix://", "unix://reader:word@"))
+    async with journal.living() as feed:
+        await push(client, *map(trade, range(5)))
+        await eventually(lambda: "xtrim" in str(feed.status()["untrimmed"]))
+        await push(client, *map(trade, range(5, 9)))
+        await eventually(lambda: len(journal.ids) == 9)
+        assert feed.status()["state"] == "streaming"
 
 
 def test_where_it_reads_is_told_without_the_password() -> None:
