@@ -422,11 +422,11 @@ async def test_a_record_that_cannot_be_asked_makes_the_page_wait(client: Any, ru
 
 
 async def test_a_server_that_lets_nobody_trim_is_read_on_and_said(client: Any, running: DurableRedis) -> None:
-    await client.execute_command("ACL", "SETUSER", "reader", "on", ">word", "~*", "+@all", "-xtrim")
+    await client.execute_command("ACL", "SETUSER", "reader", "on", ">word", "~*", "+@all", "-eval")
     journal = Journal(running.url.replace("unix://", "unix://reader:word@"))
     async with journal.living() as feed:
         await push(client, *map(trade, range(5)))
-        await eventually(lambda: "xtrim" in str(feed.status()["untrimmed"]))
+        await eventually(lambda: "eval" in str(feed.status()["untrimmed"]))
         await push(client, *map(trade, range(5, 9)))
         await eventually(lambda: len(journal.ids) == 9)
         assert feed.status()["state"] == "streaming"
