@@ -26,6 +26,8 @@ TRIM_EVERY_S = 1.0
 GONE = "the server lost the stream, with all that nobody had read of it"
 OTHER = "the server went back to an earlier state of the stream"
 
+NOTHING = Page([], added=0)  # was ever pushed: whatever comes from now on is owed
+
 Known: TypeAlias = Callable[[Sequence[Trade]], Awaitable[set[str]]]
 """Say which ids of these trades the record has."""
 
@@ -100,7 +102,7 @@ class PushFeed:
         self._rule = TickRule(state.price, state.sign, state.inferred)
         self._stale = start.stale
         self._failing_ns = time.time_ns()  # since when the server does not answer; 0: it does
-        self._looked = False
+        self._handed_ns, self._beat_ns = 0, int(rules.stale_after_s / 2 * NS_PER_S)
         self._ready: _Handed | None = None
         self._taken = self._kept = self._trimmed = self._at  # up to where: handed out, journaled, let go
         self._trim_due_s, self._untrimmed = 0.0, ""  # why the server keeps what is journaled
@@ -172,15 +174,14 @@ class PushFeed:
         return "catching up" if self.behind else "streaming"
 
     async def _read(self) -> None:
-        """Hand in what follows; where nothing does, wait for it."""
+        """Hand in what follows, now and then that nothing did: so it is seen to live. Then wait for more."""
         await self._room.wait()
         await self._trim()
         page = await self._stream.page(self._at)
         self._answered()
         if not page.exists and self._added <= 0:
-            self._added = 0  # whatever comes from now on is owed
-            await self._stream.wait(self._at)
-        elif not page.exists or page.added < self._added or place_of(page.last_id) < place_of(self._at):
+            page = NOTHING
+        if not page.exists or page.added < self._added or place_of(page.last_id) < place_of(self._at):
             log.warning("push_stream_lost", stream=self._stream.name, added=page.added, read=self._added)
             self._at, self._added = BEGINNING, 0
             self._taken = self._kept = self._trimmed = BEGINNING  # ids of before say nothing of these
@@ -196,12 +197,12 @@ class PushFeed:
         doubtful = self._order.doubtful(told.trades)
         known = await self._known(doubtful) if doubtful else set()
         is_new = self._account(page)
-        if not page.entries and not is_new and self._looked:
+        if not page.entries and not is_new and now_ns - self._handed_ns < self._beat_ns:
             return
         placed = self._order.place(told.trades, known, now_ns)
         self.duplicates += len(told.trades) - len(placed.trades)
         self._at = page.entries[-1][0].decode() if page.entries else self._at
-        self._ready, self._looked = self._inputs(told, placed, now_ns), True
+        self._ready, self._handed_ns = self._inputs(told, placed, now_ns), now_ns
         self._room.clear()
         self._wake.set()
 

@@ -127,6 +127,20 @@ def names(*numbers: int) -> list[str]:
     return [trade(number)["id"] for number in numbers]
 
 
+async def test_a_quiet_stream_is_seen_to_live_and_one_that_never_was(
+    client: Any, running: DurableRedis
+) -> None:
+    journal = Journal(running.url)
+    async with journal.living():
+        await eventually(lambda: len(journal.of(Position)) > 1)
+        await client.xadd(STREAM, trade(0))
+        await eventually(lambda: journal.ids)
+        seen = len(journal.inputs)
+        await eventually(lambda: len(journal.inputs) > seen)
+    assert isinstance(journal.inputs[-1], Position)
+    assert len(journal.of(Position)) == len(journal.inputs) - 1
+
+
 async def test_what_is_pushed_is_handed_out_to_the_last_digit(client: Any, running: DurableRedis) -> None:
     journal = Journal(running.url)
     async with journal.living():
