@@ -45,7 +45,7 @@ class Tap:
         ]
         began = json.dumps({"tap": "began", "symbol": symbol}).encode()
         self._aside = [Kept(time.time_ns(), 0, "", began)]
-        self._listed = asyncio.Event()
+        self._listed, self._unlisted = asyncio.Event(), ""  # why nothing is known of the symbol
 
     @property
     def opened(self) -> int:
@@ -59,7 +59,7 @@ class Tap:
 
     @property
     def last_error(self) -> str:
-        return next((one.last_error for one in self._connections if one.last_error), "")
+        return next((one.last_error for one in self._connections if one.last_error), self._unlisted)
 
     async def run(self) -> None:
         """Listen until cancelled; raises UsageError for a symbol that the venue does not have."""
@@ -110,6 +110,7 @@ class Tap:
                 if isinstance(error, RateLimited):
                     wait_s = max(wait_s, error.retry_after_s)
                     self._turns.refused(error.retry_after_s)
+                self._unlisted = str(error)
                 log.warning("listing_unknown", error=str(error))
                 await asyncio.sleep(wait_s)
 

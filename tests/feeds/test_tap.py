@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from feeds import okx
 from feeds.binance_spot import VENUE
 from feeds.live import Address
 from feeds.recording_format import Kept
@@ -105,6 +106,17 @@ async def test_a_connection_that_will_end_is_succeeded_first() -> None:
             await sim.emit(3)
             await eventually(lambda: len(listener.ids) >= 3)
     assert set(listener.ids) == {1, 2, 3}
+
+
+async def test_contracts_are_not_heard_before_their_size_is_known() -> None:
+    async with manual_sim() as sim:
+        tap = Tap(okx.FUTURES, Address(sim.ws_url, sim.rest_url), "BTC-USDT-SWAP", 30.0)
+        running = asyncio.create_task(tap.run())
+        await eventually(lambda: "HTTP 404" in tap.last_error)
+        assert [one.path for one in tap.take(1)] == [""]
+        assert tap.opened == 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_symbol_that_is_not_listed_is_said() -> None:
