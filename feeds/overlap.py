@@ -302,8 +302,8 @@ class Overlap:
         return released
 
     def _emit(self, ticks: Sequence[Tick]) -> None:
-        """Store ticks in order of their time, those first that belong before what is stored."""
-        ticks = sorted(ticks, key=lambda tick: tick.ts_ns)
+        """Store ticks in order of time and id, if that is a number; those first that are late."""
+        ticks = sorted(ticks, key=lambda tick: (tick.ts_ns, tick.row[0]))
         if ticks and not self._last_ts_ns:
             self._recent.disown(ticks[0].ts_ns)  # what is as old as a record's first trade it does not owe
         late = [tick for tick in ticks if tick.ts_ns < self._last_ts_ns]

@@ -77,11 +77,12 @@ class Splicer:
     ) -> None:
         self.next_id = next_id
         self.duplicates = 0
-        self.deaf = False  # a check found trades that the socket did not bring
+        self.deaf = False  # there are trades that the socket, silent since, did not bring
         self._courtesy = courtesy or Courtesy()
         self._back_id: int | None = None  # a new record is being begun from here on
         self._newest_id = -1  # of the first answer, with which a new record begins
         self._told = 0, 0  # the newest trade that the venue told of, and when it first did
+        self._untold = 0  # how often in a row such a one did not come
         self._checking = False  # asking whether silence is really silence
         opened = [Hole(*gap) for gap in gaps]
         # A gap beyond the last stored trade is one that live ticks were waiting for.
@@ -136,6 +137,7 @@ class Splicer:
             self._emit(ticks)
         elif len(ticks):
             self.duplicates += len(ticks) - self._place(ticks, now_ns)
+        self._untold = 0 if len(ticks) else self._untold
         if newest_id > self._told[0]:
             self._told = newest_id, now_ns
         if self.next_id is not None and len(ticks) and int(ticks["trade_id"].max()) >= self.next_id - 1:
@@ -187,6 +189,8 @@ class Splicer:
         told_id, told_ns = self._told
         if told_id >= (self.next_id or told_id + 1) and now_ns - told_ns > TOLD_NS and not self._front:
             self._open_front(told_id, now_ns, now_ns)
+            self._untold += 1
+            self.deaf |= self._untold > 1
         return self._take()
 
     def drain(self, now_ns: int) -> list[Input]:
