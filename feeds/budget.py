@@ -7,7 +7,7 @@ import os
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 MAX_BAN_S = 3 * 86_400.0
 MAX_AHEAD_S = 900.0
-"""A turn further ahead than this is none that anybody waits for: the clock was set back since."""
+"""A turn further ahead than this, or ten windows, is none that anybody waits for: the clock was set back."""
 MAX_TURNS = 4_096
 
 
@@ -41,12 +41,14 @@ class Budget:
     is not believed.
     """
 
-    def __init__(self, path: Path, amount: float, per_s: float) -> None:
-        self._path, self._amount, self._per_s = path, amount, per_s
+    def __init__(
+        self, path: Path, amount: float, per_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._amount, self._per_s, self._clock = path, amount, per_s, clock
 
     def reserve(self, cost: float = 1.0) -> float:
         """Take a turn; return how many seconds to wait before it. Raises OSError."""
-        now_s = time.time()
+        now_s = self._clock()
         with self._open(now_s) as book:
             at_s = self._next(book.turns, cost, now_s)
             book.turns.append(_Turn(at_s, cost))
@@ -54,13 +56,13 @@ class Budget:
 
     def ban(self, wait_s: float) -> None:
         """Let nobody ask for so long: the venue said so. Raises OSError."""
-        now_s = time.time()
+        now_s = self._clock()
         with self._open(now_s) as book:
             book.banned_s = max(book.banned_s, now_s + min(wait_s, MAX_BAN_S))
 
     def banned_s(self) -> float:
         """Say for how many seconds nobody may ask. Raises OSError."""
-        now_s = time.time()
+        now_s = self._clock()
         with self._open(now_s) as book:
             return max(0.0, book.banned_s - now_s)
 
@@ -84,7 +86,7 @@ class Budget:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             raw = os.pread(fd, 16 * MAX_TURNS + 8, 0)
-            book = _read(raw, now_s)
+            book = _read(raw, now_s, now_s + max(MAX_AHEAD_S, 10 * self._per_s))
             yield book
             if (new := _written(book)) != raw:
                 os.ftruncate(fd, 0)
@@ -93,7 +95,7 @@ class Budget:
             os.close(fd)
 
 
-def _read(raw: bytes, now_s: float) -> _Book:
+def _read(raw: bytes, now_s: float, latest_s: float) -> _Book:
     """Believe what can be so: a book that somebody else wrote, or nobody, is an empty one."""
     numbers = array("d")
     if len(raw) % 16 != 8:
@@ -104,7 +106,7 @@ def _read(raw: bytes, now_s: float) -> _Book:
     banned_s = numbers[0] if numbers[0] <= now_s + MAX_BAN_S else 0.0
     turns = deque(_Turn(at_s, cost) for at_s, cost in zip(numbers[1::2], numbers[2::2], strict=True))
     orderly = all(a.at_s <= b.at_s for a, b in pairwise(turns)) and all(turn.cost > 0 for turn in turns)
-    if not orderly or (turns and turns[-1].at_s > now_s + MAX_AHEAD_S):
+    if not orderly or (turns and turns[-1].at_s > latest_s):
         turns.clear()
     return _Book(banned_s, turns)
 

@@ -23,7 +23,7 @@ class Turns:
     """
 
     def __init__(self, folder: Path | None, ws_url: str, rest_url: str, rules: Rules) -> None:
-        self._sockets = self._requests = _Limit(None)
+        self._sockets, self._requests = _Limit(None), _Limit(None)
         if folder is not None:
             sockets, requests = (folder / urlsplit(url).netloc for url in (ws_url, rest_url))
             connects, weight = ROOM * rules.connects, ROOM * rules.weight
