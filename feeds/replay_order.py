@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,6 +103,18 @@ class Numbered(Unasked):
         return out
 
 
+class _Doubt(NamedTuple):
+    """From and to when trades may lack, and when the first after came; 0: none has come yet."""
+
+    from_ns: int
+    to_ns: int = 0
+    since_ns: int = 0
+
+    @property
+    def open(self) -> bool:
+        return not self.to_ns
+
+
 class Named(Unasked):
     """Ids only name: trades stay as they came. A connection that began with none that was known is a gap.
 
@@ -114,17 +127,17 @@ class Named(Unasked):
         self._number, self._last_ts_ns = number, last_ts_ns
         self._recent = dict.fromkeys(recent)
         self._edge_ns = last_ts_ns if self._recent else 0
-        self._doubt: list[int] = []  # from and to when trades may lack, and when the first after came
+        self._doubts: list[_Doubt] = []  # the newest last; only that may lack its end
 
     settled = True
 
     def connected(self) -> None:
         """Doubt what was traded since the newest trade, until one is told that was told before."""
-        if self._last_ts_ns and not self._doubt:
-            self._doubt = [self._last_ts_ns]
+        if self._last_ts_ns and not (self._doubts and self._doubts[-1].open):
+            self._doubts.append(_Doubt(self._last_ts_ns))
 
     def continued(self) -> None:
-        self._doubt = []
+        del self._doubts[-1:]
 
     def live(self, ticks: Ticks, now_ns: int, newest_id: int = 0, ids: Sequence[str] = ()) -> list[Input]:  # noqa: ARG002
         names = ids or list(map(str, ticks["trade_id"].tolist()))
@@ -132,9 +145,9 @@ class Named(Unasked):
         fresh = [k for k, name in enumerate(names) if times[k] >= self._edge_ns and self._is_new(name)]
         self.duplicates += len(names) - len(fresh)
         if len(fresh) < len(names):
-            self._doubt = []
-        elif fresh and len(self._doubt) == 1:
-            self._doubt += [times[0], now_ns]
+            self.continued()
+        elif fresh and self._doubts and self._doubts[-1].open:
+            self._doubts[-1] = self._doubts[-1]._replace(to_ns=times[0], since_ns=now_ns)
         out = self.tick(now_ns)
         if fresh:
             self._number += len(fresh)
@@ -143,10 +156,10 @@ class Named(Unasked):
         return out
 
     def tick(self, now_ns: int) -> list[Input]:
-        return self._gap(now_ns) if len(self._doubt) > 1 and now_ns - self._doubt[2] > DOUBT_NS else []
+        return self._gaps([x for x in self._doubts if not x.open and now_ns - x.since_ns > DOUBT_NS], now_ns)
 
     def drain(self, now_ns: int) -> list[Input]:
-        return self._gap(now_ns) if len(self._doubt) > 1 else []
+        return self._gaps([x for x in self._doubts if not x.open], now_ns)
 
     def _is_new(self, name: str) -> bool:
         if name in self._recent:
@@ -156,8 +169,10 @@ class Named(Unasked):
             del self._recent[next(iter(self._recent))]
         return True
 
-    def _gap(self, now_ns: int) -> list[Input]:
-        from_ns, to_ns, _ = self._doubt
-        self._doubt, key = [], self._number
-        opened = GapOpened(key, key, from_ns, to_ns, now_ns, CUT, counted=False)
-        return [opened, GapClosed(key, now_ns, 1, NOBODY)]
+    def _gaps(self, proven: Sequence[_Doubt], now_ns: int) -> list[Input]:
+        out, key = list[Input](), self._number
+        for doubt in proven:
+            self._doubts.remove(doubt)
+            out.append(GapOpened(key, key, doubt.from_ns, doubt.to_ns, now_ns, CUT, counted=False))
+            out.append(GapClosed(key, now_ns, 1, NOBODY))
+        return out

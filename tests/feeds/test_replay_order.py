@@ -137,3 +137,22 @@ def test_a_connection_that_overlaps_is_none(how: str) -> None:
         order.continued()
     assert order.tick(99 * NS_PER_S) == []
     assert order.drain(99 * NS_PER_S) == []
+
+
+def test_each_of_two_connections_in_a_row_is_doubted_by_itself() -> None:
+    order = Named(1, [], 0)
+    out = told(order, 1, 1)
+    order.connected()
+    out += told(order, 3, 3)
+    order.connected()
+    order.connected()
+    out += told(order, 5, 5) + order.drain(6 * NS_PER_S)
+    gaps = [(item.from_ns, item.to_ns) for item in out if isinstance(item, GapOpened)]
+    assert gaps == [(NS_PER_S, 3 * NS_PER_S), (3 * NS_PER_S, 5 * NS_PER_S)]
+    order.connected()
+    told(order, 7, 7)
+    order.connected()
+    out = told(order, 8, 7, 8) + order.drain(9 * NS_PER_S)  # which says nothing of the connection before
+    assert [(item.from_ns, item.to_ns) for item in out if isinstance(item, GapOpened)] == [
+        (5 * NS_PER_S, 7 * NS_PER_S)
+    ]
