@@ -14,6 +14,7 @@ import duckdb
 import psutil
 import pytest
 
+from market.errors import Retryable
 from storage.questdb_sql import Sql
 from storage.questdb_url import parse
 from tests.daemon.support import Daemon, Exchange, alive, complete, daemon, descendants, exchange, key
@@ -39,6 +40,14 @@ SETTLE_S = 120.0
 
 def sql(made: Daemon) -> Sql:
     return Sql(parse((made.data / "run/questdb.url").read_text()), 10.0)
+
+
+def in_questdb(made: Daemon, select: str) -> list[list[Any]]:
+    """Read rows of QuestDB; none as long as a killed server has not come back."""
+    try:
+        return [list(row) for row in sql(made).rows(select)]
+    except Retryable:
+        return []
 
 
 async def settled(made: Daemon) -> None:
@@ -81,12 +90,12 @@ async def assert_questdb(made: Daemon, symbol: str) -> None:
         f"SELECT seq, trade_id, price, size, side FROM trades WHERE symbol = '{key(symbol)}' "
         f"AND seq <= {len(mine)} ORDER BY seq"
     )
-    await eventually(lambda: [list(row) for row in sql(made).rows(trades)] == mine, SETTLE_S)
+    await eventually(lambda: in_questdb(made, trades) == mine, SETTLE_S)
     select = "SELECT open, high, low, close, volume, vwap, trade_count FROM"
     bars = await made.query(symbol, f"{select} candles_1m WHERE is_complete ORDER BY timestamp")
     wanted = [list(row.values()) for row in bars]
     ohlcv = f"{select} ohlcv_1m WHERE symbol = '{key(symbol)}' ORDER BY timestamp"
-    await eventually(lambda: [list(row) for row in sql(made).rows(ohlcv)][: len(wanted)] == wanted, SETTLE_S)
+    await eventually(lambda: in_questdb(made, ohlcv)[: len(wanted)] == wanted, SETTLE_S)
     assert wanted
 
 
