@@ -21,11 +21,13 @@ from actors.latency import Durations, Latencies
 from actors.outlets import Outlet, Outlets
 from actors.recovery import PairFiles
 from actors.spec import PairSpec
+from feeds import clock
 from market.errors import Fatal, Retryable
 from market.events import Event
 from market.inputs import Input, Instrument
 from market.rows import Candle, Row, timeframe_text
 from market.times import NS_PER_MS, NS_PER_S
+from storage.duck import Damaged
 from storage.reads import begin
 from storage.resync import place
 from storage.schema import is_living
@@ -80,7 +82,7 @@ class Engine:
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
         self._shown_table = f"candles_{timeframe_text(min(spec.engine.timeframes_s))}"
         self._write_due_ns = 0
-        self._segment_since_ns, self._segment_first = time.time_ns(), 0  # number of its head's last record
+        self._segment_since_ns, self._segment_first = clock.now_ns(), 0  # number of its head's last record
         self._rotate_after_ns = 0
         self._snapshot_ns = 0
         self._stopping = False
@@ -112,7 +114,7 @@ class Engine:
     @property
     def sinks(self) -> dict[str, dict[str, object]]:
         """Say how far each sink is behind."""
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         return {outlet.sink: outlet.status(now_ns) for outlet in self._outlets}
 
     async def run(self) -> None:
@@ -124,7 +126,7 @@ class Engine:
                 await self._commit([Instrument(self._spec.tick_size)])
             await self._work(tasks)
             tasks[0].cancel()
-            await self._commit(self._feed.drain(time.time_ns()))
+            await self._commit(self._feed.drain(clock.now_ns()))
             await self._writer.flush()
             await asyncio.gather(*(outlet.deliver(self._spec.pair.key) for outlet in self._outlets))
             await self._writer.flush()
@@ -150,6 +152,9 @@ class Engine:
             except asyncio.CancelledError:
                 cursor.interrupt()
                 await asyncio.wait([reading])
+                raise
+            except Damaged:
+                await self._writer.run(self._files.hot.doubt)
                 raise
 
     async def sweep(self) -> Swept:
@@ -201,7 +206,7 @@ class Engine:
             await asyncio.sleep(gather_s)
 
     async def _turn(self) -> None:
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         await self._commit(self._feed.take(now_ns, self.core.next_close_ns))
         await self._settle_tick_size()
         self._show(now_ns)
@@ -263,7 +268,7 @@ class Engine:
             self.last_candle = cast("Candle", shown[-1])
         for _, ticks in effects.rows.ticks:
             self._traded = True
-            self.latencies.add(time.time_ns() - int(ticks["received_ns"][0]))
+            self.latencies.add(clock.now_ns() - int(ticks["received_ns"][0]))
             self.tick_lag_ns = int(ticks["received_ns"][-1]) - int(ticks["ts_ns"][-1])
         self._writer.add(effects.rows, number)
 
@@ -281,7 +286,7 @@ class Engine:
 
     def _look(self) -> None:
         for outlet in self._outlets:
-            outlet.look(time.time_ns())
+            outlet.look(clock.now_ns())
 
     def _write(self, now_ns: int) -> None:
         if now_ns >= self._write_due_ns and not self._writer.busy:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from actors.history import History
 from actors.journal_past import Chain, nothing
 from actors.salvage import salvaged
 from actors.state import Ledger
+from feeds import clock
 from market.errors import Fatal, UsageError
 from market.inputs import GapClosed, GapOpened, Input, TickBatch
 from storage import base
@@ -215,7 +215,7 @@ class Mender:
             first_id, last_id = ledger.next_id or 0, int(batch.ticks["trade_id"].min()) - 1
         to_ns = int(batch.ticks["ts_ns"].min())
         return GapOpened(
-            first_id, last_id, ledger.last_ts_ns, to_ns, time.time_ns(), REASON, counted=self._contiguous
+            first_id, last_id, ledger.last_ts_ns, to_ns, clock.now_ns(), REASON, counted=self._contiguous
         )
 
     def _is_lost_again(self, ledger: Ledger, closed: GapClosed) -> bool:

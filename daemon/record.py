@@ -16,6 +16,7 @@ import uvloop
 from daemon import logs
 from daemon.settings import VENUES as SPOKEN
 from daemon.settings import Settings
+from feeds import clock
 from feeds.live import Address
 from feeds.recording import Recorder
 from feeds.recording_format import Kept
@@ -100,7 +101,7 @@ class _Recording:
                 return
 
     def _take(self, tap: Tap) -> None:
-        self._held += tap.take(time.time_ns())
+        self._held += tap.take(clock.now_ns())
         if tap.opened:
             for kept in self._held:
                 self._frames += 1

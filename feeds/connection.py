@@ -6,10 +6,10 @@ Where the venue will end a connection, a successor is opened and granted first, 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import structlog
 
+from feeds import clock
 from feeds.inbox import Inbox
 from feeds.lines import LineState
 from feeds.turns import Turns
@@ -103,7 +103,7 @@ class Connection:
             log.warning("feed_cut", url=self._url, error=self.last_error, attempt=self.attempts)
 
     async def _use(self, socket: Socket) -> None:
-        opened_ns = time.time_ns()
+        opened_ns = clock.now_ns()
         epoch = self.state.opened(opened_ns)
         self._sockets[epoch] = socket
         pinging = asyncio.create_task(self._ping(socket, epoch))
@@ -116,14 +116,14 @@ class Connection:
             await asyncio.gather(pinging, return_exceptions=True)
             del self._sockets[epoch]
             self._given_up.discard(epoch)
-            if self.state.fed(epoch) and time.time_ns() - opened_ns > HEALTHY_NS:
+            if self.state.fed(epoch) and clock.now_ns() - opened_ns > HEALTHY_NS:
                 self._delays = delays(*BACKOFF_S)
             self.state.lost(epoch)
 
     async def _read(self, socket: Socket, epoch: int) -> None:
         while True:
             frame = await socket.receive()
-            self.inbox.put(frame, time.time_ns(), epoch)
+            self.inbox.put(frame, clock.now_ns(), epoch)
             await self.inbox.room()
 
     async def _ping(self, socket: Socket, epoch: int) -> None:
@@ -137,7 +137,7 @@ class Connection:
                 await socket.send(self._rules.ping)
             else:
                 await socket.ping()
-                self.state.heard(epoch, time.time_ns())
+                self.state.heard(epoch, clock.now_ns())
 
 
 async def _end(life: asyncio.Task[None]) -> None:

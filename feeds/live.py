@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import structlog
 
-from feeds import rest
+from feeds import clock, rest
 from feeds.connection import Connection
 from feeds.intake import Intake
 from feeds.pace import Pace
@@ -259,7 +258,7 @@ class LiveFeed:
             raise
         if isinstance(question, _Listed):
             return self._venue.parse_listing(body, self._symbol)
-        return self._venue.parse_trades(body, time.time_ns(), self._symbol)
+        return self._venue.parse_trades(body, clock.now_ns(), self._symbol)
 
     def _asked(self, question: Question) -> Ask:
         if isinstance(question, _Listed):

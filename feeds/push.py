@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 import structlog
 
+from feeds import clock
 from feeds.frames import Trade, to_ticks
 from feeds.push_fields import Told, read
 from feeds.push_order import Order, Placed, TickRule
@@ -101,7 +102,7 @@ class PushFeed:
         self._at, self._added = state.at, state.added
         self._rule = TickRule(state.price, state.sign, state.inferred)
         self._stale = start.stale
-        self._failing_ns = time.time_ns()  # since when the server does not answer; 0: it does
+        self._failing_ns = clock.now_ns()  # since when the server does not answer; 0: it does
         self._handed_ns, self._beat_ns = 0, int(rules.stale_after_s / 2 * NS_PER_S)
         self._ready: _Handed | None = None
         self._taken = self._kept = self._trimmed = self._at  # up to where: handed out, journaled, let go
@@ -192,7 +193,7 @@ class PushFeed:
                 await self._stream.wait(self._at)
 
     async def _hand_in(self, page: Page) -> None:
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         told = read(page.entries, now_ns, counted=self._rules.counted)
         doubtful = self._order.doubtful(told.trades)
         known = await self._known(doubtful) if doubtful else set()
@@ -257,7 +258,7 @@ class PushFeed:
 
     def _complain(self, error: Retryable) -> None:
         if not self._failing_ns:
-            self._failing_ns = time.time_ns()
+            self._failing_ns = clock.now_ns()
         if str(error) != self.last_error:
             log.warning("feed_cut", stream=self._stream.name, error=str(error))
         self.last_error = str(error)

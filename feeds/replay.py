@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feeds import clock
 from feeds.recorded import (
     CHUNK_TICKS,
     Edge,
@@ -109,7 +109,7 @@ class ReplayFeed:
         if self.finished:
             await asyncio.sleep(timeout_s)
             return
-        due_s = (self._due_ns() - time.time_ns()) / NS_PER_S
+        due_s = (self._due_ns() - clock.now_ns()) / NS_PER_S
         await asyncio.sleep(min(max(due_s, 0.0), timeout_s))
 
     def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]:  # noqa: ARG002 - trades alone close bars

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from feeds import clock
 from feeds.inbox import Arrivals
 from feeds.intake import Intake
 from feeds.recording import read
@@ -59,7 +59,7 @@ class FrameReplay:
         if self.finished:
             await asyncio.sleep(timeout_s)
             return
-        due_s = (self._due_ns() - time.time_ns()) / NS_PER_S
+        due_s = (self._due_ns() - clock.now_ns()) / NS_PER_S
         await asyncio.sleep(min(max(due_s, 0.0), timeout_s))
 
     def take(self, now_ns: int, next_close_ns: int | None) -> list[Input]:

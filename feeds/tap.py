@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from itertools import groupby
 
 import structlog
 
-from feeds import rest
+from feeds import clock, rest
 from feeds.connection import Connection
 from feeds.inbox import Arrivals
 from feeds.lines import LineState
@@ -44,7 +43,7 @@ class Tap:
             for line in self._lines
         ]
         began = json.dumps({"tap": "began", "symbol": symbol}).encode()
-        self._aside = [Kept(time.time_ns(), 0, "", began)]
+        self._aside = [Kept(clock.now_ns(), 0, "", began)]
         self._listed, self._unlisted = asyncio.Event(), ""  # why nothing is known of the symbol
 
     @property
@@ -124,5 +123,5 @@ class Tap:
                 raise Unlisted(str(refused)) from refused
             raise
         self._venue.parse_listing(body, self._symbol)
-        self._aside.append(Kept(time.time_ns(), 0, ask.path, body))
+        self._aside.append(Kept(clock.now_ns(), 0, ask.path, body))
         self._listed.set()

@@ -69,7 +69,7 @@ class _Limit:
             await asyncio.sleep(wait_s)
 
     def ban(self, wait_s: float) -> None:
-        self._banned_until_s = max(self._banned_until_s, time.time() + min(wait_s, MAX_BAN_S))
+        self._banned_until_s = max(self._banned_until_s, time.monotonic() + min(wait_s, MAX_BAN_S))
         if self._budget is not None:
             try:
                 self._budget.ban(wait_s)
@@ -77,7 +77,7 @@ class _Limit:
                 self._complain(error)
 
     def _banned_s(self) -> float:
-        own_s = max(0.0, self._banned_until_s - time.time())
+        own_s = max(0.0, self._banned_until_s - time.monotonic())
         if self._budget is None:
             return own_s
         try:

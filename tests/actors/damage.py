@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import duckdb
+
 from storage.journal import segments
 
 PAGE_BYTES = 4_096
+BLOCK_BYTES = 262_144  # DuckDB's, after three pages of headers
 
 
 def flip(path: Path, at: int) -> None:
@@ -31,6 +34,15 @@ def truncate(path: Path, at: int) -> None:
 
 def remove(path: Path, at: int) -> None:  # noqa: ARG001 - as the others
     path.unlink()
+
+
+def tear(path: Path, table: str, column: str) -> None:
+    """Zero a part of every block that holds rows of a column."""
+    with duckdb.connect(str(path), read_only=True) as con:
+        told = "SELECT DISTINCT block_id FROM pragma_storage_info(?) WHERE column_name = ? AND block_id >= 0"
+        blocks = [block for (block,) in con.execute(told, [table, column]).fetchall()]
+    for block in blocks:
+        zero_page(path, 3 * PAGE_BYTES + block * BLOCK_BYTES)
 
 
 HARMS = (flip, zero_page, truncate, remove)

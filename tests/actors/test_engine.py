@@ -21,10 +21,14 @@ from actors.recovery import PairFiles, open_pair
 from feeds.sim.exchange import SimExchange
 from feeds.sim.faults import Lose, Malformed, RestStatus, Silence, Skip
 from market.inputs import Input, TickBatch
-from tests.actors.pair_support import PAIR, QUICK, Tables, events, spec, tables, working
+from market.times import NS_PER_MS
+from storage.duck import Damaged
+from tests.actors.damage import tear
+from tests.actors.pair_support import PAIR, QUICK, ByHand, Tables, events, spec, tables, working
 from tests.feeds.sim_support import get, manual_sim
 from tests.recordings import HERE, trades
 from tests.storage.archive_support import FOUND
+from tests.storage.hot_rows import MINUTE, make_ticks
 from tests.support import eventually
 
 BTC = PAIR.symbol
@@ -125,6 +129,26 @@ async def test_stop_stores_what_was_received_and_lets_go(tmp_path: Path) -> None
     assert [(gap.first_id, gap.last_id) for gap in files.core.state.ledger.gaps] == [(40, 44)]
     files.close()
     assert len(tables(tmp_path)["ticks"]) == 45
+
+
+async def test_damage_that_a_query_meets_is_mended_at_once(tmp_path: Path) -> None:
+    pair = ByHand(tmp_path)
+    for start in range(0, 20_000, 5_000):
+        at_ns = MINUTE + start * NS_PER_MS
+        pair.take(TickBatch(make_ticks(5_000, first_id=start + 1, start_ns=at_ns, step_ns=NS_PER_MS)))
+    pair.flush()
+    pair.files.hot.checkpoint()
+    pair.close()
+    tear(tmp_path / "trading.duckdb", "ticks", "price")
+    async with manual_sim() as sim, working(spec(tmp_path, sim.ws_url, sim.rest_url)) as service:
+        out, total = tmp_path / "out.csv", "SELECT count(*) AS n, sum(price) > 0 AS ok FROM ticks"
+        await eventually(lambda: service.engine)
+        with pytest.raises(Damaged):
+            await service.query(total, "csv", out)
+        await eventually((tmp_path / "trading.duckdb.damaged").exists, 30)
+        await eventually(lambda: service.engine)
+        await service.query(total, "csv", out)
+        assert out.read_text() == "n,ok\n20000,true\n"
 
 
 async def test_stop_while_it_recovers(tmp_path: Path) -> None:
