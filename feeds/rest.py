@@ -24,6 +24,9 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 TOO_MANY: Mapping[int, float] = MappingProxyType({418: 60.0, 429: 60.0})
 """HTTP statuses that mean so, and the wait (s) where the answer names none."""
 
+HEADERS: Mapping[str, str] = MappingProxyType({"User-Agent": "marketd", "Cache-Control": "no-cache"})
+"""Venues ask who it is; some let public answers be cached for a second, and a hole may be younger."""
+
 
 class Answer(NamedTuple):
     body: bytes
@@ -86,7 +89,9 @@ def _epoch_s(date: str) -> int | None:
 def _opener(url: str) -> urllib.request.OpenerDirector:
     """Go by the proxies of the environment, but not to this machine."""
     direct = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
-    return urllib.request.build_opener(*direct)
+    opener = urllib.request.build_opener(*direct)
+    opener.addheaders = list(HEADERS.items())
+    return opener
 
 
 def _translated(status: int, headers: Message, body: bytes, too_many: Mapping[int, float]) -> Retryable:
