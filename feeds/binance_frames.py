@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,11 +20,14 @@ from feeds.frames import (
     MAX_AHEAD_NS,
     RAW_LIMIT,
     YEAR_2009_NS,
+    Fields,
     Positive,
     Time,
     TradeId,
     cut,
     field,
+    fields,
+    judge_symbol,
 )
 from feeds.venue import Notice, Parsed
 from market.errors import BadFrame
@@ -58,8 +61,7 @@ class _Book(Struct, gc=False):
 _decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode  # not strict: numbers come as text
 _decode_book = msgspec.json.Decoder(_Book, strict=False).decode
 _BOOK = b'{"u":'  # how the venue begins a bookTicker: only a hint, which saves a try
-_Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
-_TRADE: _Fields = (
+_TRADE: Fields = (
     ("s", "symbol", str),
     ("t", "id", TradeId),
     ("p", "price", Positive),
@@ -68,7 +70,7 @@ _TRADE: _Fields = (
     ("E", "event time", int),
     ("m", "side", bool),
 )
-_QUOTE: _Fields = (
+_QUOTE: Fields = (
     ("s", "symbol", str),
     ("b", "bid price", Positive),
     ("B", "bid size", Positive),
@@ -207,10 +209,9 @@ class _Reader:
         self._note(kind, body)
         return None
 
-    def _fields(self, body: dict[str, Any], fields: _Fields) -> dict[str, Any]:
-        out = {key: field(body, key, name, kind) for key, name, kind in fields}
-        if out["s"] != self._symbol:
-            raise BadFrame(f"symbol {cut(out['s'])}", b"")
+    def _fields(self, body: dict[str, Any], wanted: Fields) -> dict[str, Any]:
+        out = fields(body, wanted)
+        judge_symbol(out["s"], self._symbol)
         return out
 
     def _judge_time(self, at: int, latest: int) -> None:
@@ -220,18 +221,13 @@ class _Reader:
             raise BadFrame("time in the far future", b"")
 
     def _note(self, kind: object, body: dict[str, Any]) -> None:
-        error = body.get("error", body)
         if not isinstance(kind, str):
             raise BadFrame(f"type {cut(kind)}", b"")
-        if kind == "serverShutdown":
-            self._notices.append(Notice("shutdown"))
-        elif not kind and "result" in body and body["result"] is None:
-            self._notices.append(Notice("subscribed", id=_id(body)))
-        elif not kind and isinstance(error, dict) and "code" in error:
-            code, text = refusal(error)
-            self._notices.append(Notice("refused", text, _id(body), code))
+        told = notice(kind, body)
+        if told.kind == "unknown":
+            self._unknown[told.text] += 1
         else:
-            self._unknown[cut(kind or ",".join(sorted(body)))] += 1
+            self._notices.append(told)
 
 
 def _body(raw: bytes) -> dict[str, Any]:
@@ -247,11 +243,19 @@ def _body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _id(body: dict[str, Any]) -> int | str | None:
-    answered = body.get("id")
-    return answered if isinstance(answered, int | str) else None
+def notice(kind: str, body: dict[str, Any]) -> Notice:
+    """Read what is neither a trade nor a quote; `kind` is its type, "" for the answer to a request.
 
-
-def refusal(body: dict[str, Any]) -> tuple[int, str]:
-    code = body.get("code")
-    return code if isinstance(code, int) else 0, str(body.get("msg", ""))[:200]
+    A shutdown is documented for the spot market only; it costs nothing to understand it elsewhere.
+    """
+    error, answered = body.get("error", body), body.get("id")
+    request = answered if isinstance(answered, int | str) else None
+    if kind == "serverShutdown":
+        return Notice("shutdown")
+    if not kind and "result" in body and body["result"] is None:
+        return Notice("subscribed", id=request)
+    if not kind and isinstance(error, dict) and "code" in error:
+        code, text = error["code"], error.get("msg")
+        told = text[:200] if isinstance(text, str) else ""
+        return Notice("refused", told, request, code if isinstance(code, int) else 0)
+    return Notice("unknown", cut(kind or ",".join(sorted(body))))

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
+from feeds.binance_frames import notice
 from feeds.frames import (
     BAD_JSON,
+    Fields,
     Item,
     Positive,
     Seen,
@@ -28,10 +29,12 @@ from feeds.frames import (
     cut,
     decoded,
     field,
+    fields,
+    judge_symbol,
     judge_time,
     sort_out,
 )
-from feeds.venue import Notice, Parsed
+from feeds.venue import Parsed
 from market.errors import BadFrame
 from market.inputs import Quote
 from market.times import NS_PER_MS
@@ -58,8 +61,7 @@ class _Book(Struct, tag_field="e", tag="bookTicker", gc=False):
 
 
 _decode = msgspec.json.Decoder(_AggTrade | _Book, strict=False).decode  # not strict: numbers come as text
-_Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
-_TRADE: _Fields = (
+_TRADE: Fields = (
     ("s", "symbol", str),
     ("a", "id", TradeId),
     ("p", "price", Positive),
@@ -68,7 +70,7 @@ _TRADE: _Fields = (
     ("E", "event time", int),
     ("m", "side", bool),
 )
-_QUOTE: _Fields = (
+_QUOTE: Fields = (
     ("s", "symbol", str),
     ("b", "bid price", Positive),
     ("B", "bid size", Positive),
@@ -93,8 +95,7 @@ def _read(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
 
 
 def _items(symbol: str, frame: _AggTrade | _Book, received_ns: int) -> tuple[Item, ...]:
-    if frame.s != symbol:
-        raise BadFrame(f"symbol {cut(frame.s)}", b"")
+    judge_symbol(frame.s, symbol)
     at, told = frame.T * NS_PER_MS, Seen(frame.E * NS_PER_MS)
     if isinstance(frame, _AggTrade):
         return Trade(frame.a, at, frame.p, frame.q, -1 if frame.m else 1), told
@@ -110,32 +111,10 @@ def _named(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
         raise BadFrame("not an object", b"")
     kind = body.get("e", "")
     if kind == "aggTrade":
-        return _items(symbol, _AggTrade(**_fields(body, _TRADE)), received_ns)
+        return _items(symbol, _AggTrade(**fields(body, _TRADE)), received_ns)
     if kind == "bookTicker":
-        return _items(symbol, _Book(**_fields(body, _QUOTE)), received_ns)
+        return _items(symbol, _Book(**fields(body, _QUOTE)), received_ns)
     if not isinstance(kind, str):
         raise BadFrame(f"type {cut(kind)}", b"")
     told = [Seen(field(body, "E", "event time", int) * NS_PER_MS)] if "E" in body else []
-    return [_notice(kind, body), *told]
-
-
-def _fields(body: dict[str, Any], fields: _Fields) -> dict[str, Any]:
-    return {key: field(body, key, name, kind) for key, name, kind in fields}
-
-
-def _notice(kind: str, body: dict[str, Any]) -> Notice:
-    error = body.get("error", body)
-    if kind == "serverShutdown":  # documented for the spot market only; it costs nothing to understand it
-        return Notice("shutdown")
-    if not kind and "result" in body and body["result"] is None:
-        return Notice("subscribed", id=_id(body))
-    if not kind and isinstance(error, dict) and "code" in error:
-        code, text = error["code"], error.get("msg")
-        told = text[:200] if isinstance(text, str) else ""
-        return Notice("refused", told, _id(body), code if isinstance(code, int) else 0)
-    return Notice("unknown", cut(kind or ",".join(sorted(body))))
-
-
-def _id(body: dict[str, Any]) -> int | str | None:
-    answered = body.get("id")
-    return answered if isinstance(answered, int | str) else None
+    return [notice(kind, body), *told]

@@ -13,7 +13,19 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from feeds.frames import BAD_JSON, Item, Positive, Seen, Time, Trade, converted, cut, decoded, judge_time
+from feeds.frames import (
+    BAD_JSON,
+    Item,
+    Positive,
+    Seen,
+    Time,
+    Trade,
+    converted,
+    cut,
+    decoded,
+    judge_symbol,
+    judge_time,
+)
 from feeds.venue import Notice
 from market.errors import BadFrame
 from market.inputs import Quote
@@ -105,7 +117,7 @@ class Reader:
     def _trades(self, frame: _AnyTrades) -> Iterable[Item]:
         """Give all trades; they come in order of their time, up to 1,024 in a message."""
         for row in frame.data:
-            self._judge_symbol(row.s)
+            judge_symbol(row.s, self._symbol)
         seen = Seen(frame.ts * NS_PER_MS)
         if not frame.data:
             return [Notice("alive", "no trades"), seen]
@@ -117,7 +129,7 @@ class Reader:
         The documents promise whole snapshots at this depth. Should a delta come all the same: what is left on
         a side is its best price; a message that lacks a side is no quote.
         """
-        self._judge_symbol(frame.data.s)
+        judge_symbol(frame.data.s, self._symbol)
         seen = Seen(frame.ts * NS_PER_MS)
         bids = [x for x in frame.data.b if x.size]
         asks = [x for x in frame.data.a if x.size]
@@ -127,10 +139,6 @@ class Reader:
         judge_time(ts_ns, received_ns)
         bid, ask = max(bids, key=lambda x: x.price), min(asks, key=lambda x: x.price)
         return [Quote(ts_ns, bid.price, bid.size, ask.price, ask.size, received_ns), seen]
-
-    def _judge_symbol(self, symbol: str) -> None:
-        if symbol != self._symbol:
-            raise BadFrame(f"symbol {cut(symbol)}", b"")
 
 
 def _reply(body: dict[str, Any]) -> Notice:

@@ -24,6 +24,7 @@ from msgspec import Struct
 from feeds.coinbase_frames import refusal
 from feeds.frames import (
     BAD_JSON,
+    Fields,
     Item,
     Positive,
     Seen,
@@ -32,11 +33,12 @@ from feeds.frames import (
     cut,
     decoded,
     field,
+    fields,
+    judge_symbol,
     sort_out,
 )
 from feeds.rfc3339 import to_ns
 from feeds.venue import Notice, Parsed
-from market.errors import BadFrame
 from market.inputs import Quote
 
 TAKER = {"BUY": -1, "SELL": 1, "": 0}  # by the side of the maker
@@ -82,9 +84,8 @@ class _Heartbeats(Struct, tag_field="channel", tag="heartbeats"):
 
 
 _Message: TypeAlias = _MarketTrades | _Ticker | _Heartbeats
-_Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
 _decode = msgspec.json.Decoder(_Message, strict=False).decode  # not strict: numbers come as text
-_FILL: _Fields = (
+_FILL: Fields = (
     ("product_id", "symbol", str),
     ("trade_id", "id", TradeId),
     ("price", "price", Positive),
@@ -92,7 +93,7 @@ _FILL: _Fields = (
     ("side", "side", Literal["BUY", "SELL"]),
     ("time", "time", str),
 )
-_BEST: _Fields = (
+_BEST: Fields = (
     ("product_id", "symbol", str),
     ("best_bid", "bid price", Positive),
     ("best_bid_quantity", "bid size", Positive),
@@ -126,7 +127,7 @@ def _trades(message: _MarketTrades, symbol: str) -> list[Trade]:
     """Give the trades of a frame in order of time and id."""
     trades = []
     for x in (trade for event in message.events for trade in event.trades):
-        _check(x.product_id, symbol)
+        judge_symbol(x.product_id, symbol)
         trades.append(Trade(x.trade_id, to_ns(x.time), x.price, x.size, TAKER[x.side]))
     return sorted(trades, key=lambda x: (x.ts_ns, x.id))
 
@@ -134,15 +135,10 @@ def _trades(message: _MarketTrades, symbol: str) -> list[Trade]:
 def _quotes(message: _Ticker, symbol: str, at_ns: int, received_ns: int) -> list[Quote]:
     quotes = []
     for x in (ticker for event in message.events for ticker in event.tickers):
-        _check(x.product_id, symbol)
+        judge_symbol(x.product_id, symbol)
         bid, ask = (x.best_bid, x.best_bid_quantity), (x.best_ask, x.best_ask_quantity)
         quotes.append(Quote(at_ns, *bid, *ask, received_ns))
     return quotes
-
-
-def _check(product_id: str, symbol: str) -> None:
-    if product_id != symbol:
-        raise BadFrame(f"symbol {cut(product_id)}", b"")
 
 
 def _told(body: dict[str, Any], symbol: str) -> _Message | Notice:
@@ -169,8 +165,8 @@ def _named(kind: str, timestamp: str, body: dict[str, Any]) -> _Message | Notice
     return _Ticker(timestamp, [_Bests([_Best(**x) for x in _rows(body, "tickers", _BEST)])])
 
 
-def _rows(body: dict[str, Any], name: str, fields: _Fields) -> list[dict[str, Any]]:
-    return [{key: field(x, key, what, of) for key, what, of in fields} for x in _raw_rows(body, name)]
+def _rows(body: dict[str, Any], name: str, wanted: Fields) -> list[dict[str, Any]]:
+    return [fields(row, wanted) for row in _raw_rows(body, name)]
 
 
 def _raw_rows(body: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from feeds.frames import (
     BAD_JSON,
+    Fields,
     Item,
     Positive,
     Seen,
@@ -29,12 +30,13 @@ from feeds.frames import (
     cut,
     decoded,
     field,
+    fields,
+    judge_symbol,
     judge_time,
     sort_out,
 )
 from feeds.rfc3339 import to_ns
 from feeds.venue import Notice, Parsed
-from market.errors import BadFrame
 from market.inputs import Quote
 
 TAKER = {"buy": -1, "sell": 1}  # by the side of the maker
@@ -70,11 +72,10 @@ class _Granted(Struct):
 
 
 _Message: TypeAlias = _Match | _Ticker | _Heartbeat
-_Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
 _decode = msgspec.json.Decoder(_Message, strict=False).decode  # not strict: numbers come as text
 _PRODUCT = ("product_id", "symbol", str)
 _TIME = ("time", "time", str)
-_MATCH: _Fields = (
+_MATCH: Fields = (
     _PRODUCT,
     ("trade_id", "id", TradeId),
     ("price", "price", Positive),
@@ -82,13 +83,13 @@ _MATCH: _Fields = (
     ("side", "side", Literal["buy", "sell"]),
     _TIME,
 )
-_BEST: _Fields = (
+_BEST: Fields = (
     ("best_bid", "bid price", Positive),
     ("best_bid_size", "bid size", Positive),
     ("best_ask", "ask price", Positive),
     ("best_ask_size", "ask size", Positive),
 )
-_KINDS: dict[str, tuple[type[_Match | _Ticker | _Heartbeat], _Fields]] = {
+_KINDS: dict[str, tuple[type[_Match | _Ticker | _Heartbeat], Fields]] = {
     "match": (_Match, _MATCH),
     "last_match": (_Match, _MATCH),  # the newest trade there was when the channel was granted
     "ticker": (_Ticker, (_PRODUCT, *_BEST, _TIME)),
@@ -108,8 +109,7 @@ def _read(symbol: str, raw: bytes, received_ns: int) -> list[Item]:
         message = _told(decoded(raw), symbol)
     if isinstance(message, Notice):
         return [message]
-    if message.product_id != symbol:
-        raise BadFrame(f"symbol {cut(message.product_id)}", b"")
+    judge_symbol(message.product_id, symbol)
     ts_ns = to_ns(message.time)
     if isinstance(message, _Match):
         return [Trade(message.trade_id, ts_ns, message.price, message.size, TAKER[message.side])]
@@ -133,8 +133,8 @@ def _told(body: dict[str, Any], symbol: str) -> _Message | Notice:
         return Notice("unknown", "ticker without bid or ask")  # as in 2021, when it told no sizes
     if kind not in _KINDS:
         return Notice("unknown", cut(kind))
-    struct, fields = _KINDS[kind]
-    return struct(**{key: field(body, key, name, of) for key, name, of in fields})
+    struct, wanted = _KINDS[kind]
+    return struct(**fields(body, wanted))
 
 
 def refusal(body: dict[str, Any]) -> Notice:

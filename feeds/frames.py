@@ -27,6 +27,9 @@ TradeId = Annotated[int, Meta(ge=0, le=2**53)]
 Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Positive = Annotated[float, Meta(gt=0.0, le=sys.float_info.max)]  # keeps NaN and infinity out, too
 
+Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
+"""Keys, what they are called when they are wrong, and their types."""
+
 _T = TypeVar("_T")
 
 
@@ -158,6 +161,17 @@ def field(body: dict[str, Any], key: str, name: str, kind: Any) -> Any:
         return msgspec.convert(body[key], kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadFrame(f"{name} {cut(body[key])}", b"") from error
+
+
+def fields(body: dict[str, Any], wanted: Fields) -> dict[str, Any]:
+    """Read several fields; raises BadFrame naming the first that is wrong."""
+    return {key: field(body, key, name, kind) for key, name, kind in wanted}
+
+
+def judge_symbol(told: object, symbol: str) -> None:
+    """Raise BadFrame for a frame that is of another symbol."""
+    if told != symbol:
+        raise BadFrame(f"symbol {cut(told)}", b"")
 
 
 def cut(value: object) -> str:

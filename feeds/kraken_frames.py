@@ -12,7 +12,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from feeds.frames import BAD_JSON, Item, Positive, Seen, Trade, TradeId, converted, cut, decoded, judge_time
+from feeds.frames import (
+    BAD_JSON,
+    Item,
+    Positive,
+    Seen,
+    Trade,
+    TradeId,
+    converted,
+    cut,
+    decoded,
+    judge_symbol,
+    judge_time,
+)
 from feeds.rfc3339 import to_ns
 from feeds.venue import Notice
 from market.errors import BadFrame
@@ -89,7 +101,7 @@ class Reader:
     def _trades(self, frame: _Trades) -> Iterable[Item]:
         """Give all trades by their id, a snapshot's 50 like an update's; a market may have had none yet."""
         for row in frame.data:
-            self._judge_symbol(row.symbol)
+            judge_symbol(row.symbol, self._symbol)
         rows = sorted(frame.data, key=lambda x: x.trade_id)
         trades = [
             Trade(x.trade_id, to_ns(x.timestamp), x.price, x.qty, 1 if x.side == "buy" else -1) for x in rows
@@ -99,7 +111,7 @@ class Reader:
     def _quote(self, frame: _Ticker, received_ns: int) -> Iterable[Item]:
         """Read the top of the book; what an empty side looks like is not documented."""
         for top in frame.data:
-            self._judge_symbol(top.symbol)
+            judge_symbol(top.symbol, self._symbol)
         top = frame.data[-1] if frame.data else _Top(self._symbol)
         ts_ns = to_ns(top.timestamp) if top.timestamp else 0
         if ts_ns:
@@ -107,10 +119,6 @@ class Reader:
         if not (top.bid and top.bid_qty and top.ask and top.ask_qty):
             return [Notice("alive", "ticker with one side"), *([Seen(ts_ns)] if ts_ns else [])]
         return [Quote(ts_ns, top.bid, top.bid_qty, top.ask, top.ask_qty, received_ns)]
-
-    def _judge_symbol(self, symbol: str) -> None:
-        if symbol != self._symbol:
-            raise BadFrame(f"symbol {cut(symbol)}", b"")
 
 
 def _reply(body: dict[str, Any]) -> Iterable[Item]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from feeds.frames import (
     BAD_JSON,
+    Fields,
     Item,
     Positive,
     Seen,
@@ -28,6 +29,8 @@ from feeds.frames import (
     cut,
     decoded,
     field,
+    fields,
+    judge_symbol,
     judge_time,
     sort_out,
 )
@@ -81,8 +84,7 @@ class _Tickers(Struct):
 
 _decode_trades = msgspec.json.Decoder(_Trades, strict=False).decode  # not strict: numbers come as text
 _decode_tickers = msgspec.json.Decoder(_Tickers, strict=False).decode
-_Fields: TypeAlias = tuple[tuple[str, str, Any], ...]
-_TRADE: _Fields = (
+_TRADE: Fields = (
     ("instId", "symbol", str),
     ("tradeId", "id", TradeId),
     ("px", "price", Positive),
@@ -90,7 +92,7 @@ _TRADE: _Fields = (
     ("side", "side", Literal["buy", "sell"]),
     ("ts", "time", int),
 )
-_TICKER: _Fields = (
+_TICKER: Fields = (
     ("instId", "symbol", str),
     ("bidPx", "bid price", Positive),
     ("bidSz", "bid size", Positive),
@@ -111,18 +113,18 @@ def _read(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
     try:
         if b'"trades-all"' in raw:  # only a hint, which saves a try
             told = _decode_trades(raw)
-            _judge_symbol(symbol, told.arg.instId)
+            judge_symbol(told.arg.instId, symbol)
             return _trades(symbol, told.data)
         shown = _decode_tickers(raw)
     except BAD_JSON:
         return _named(symbol, raw, received_ns)
-    _judge_symbol(symbol, shown.arg.instId)
+    judge_symbol(shown.arg.instId, symbol)
     return _quotes(symbol, shown.data, received_ns)
 
 
 def _trades(symbol: str, rows: list[_Trade]) -> list[Item]:
     for x in rows:
-        _judge_symbol(symbol, x.instId)
+        judge_symbol(x.instId, symbol)
     if len(rows) > 1:
         rows.sort(key=lambda x: (x.ts, x.tradeId))
     return [Trade(x.tradeId, x.ts * NS_PER_MS, x.px, x.sz, 1 if x.side == "buy" else -1) for x in rows]
@@ -130,15 +132,10 @@ def _trades(symbol: str, rows: list[_Trade]) -> list[Item]:
 
 def _quotes(symbol: str, rows: list[_Ticker], received_ns: int) -> list[Item]:
     for x in rows:
-        _judge_symbol(symbol, x.instId)
+        judge_symbol(x.instId, symbol)
         judge_time(x.ts * NS_PER_MS, received_ns)
     x = rows[-1]
     return [Quote(x.ts * NS_PER_MS, x.bidPx, x.bidSz, x.askPx, x.askSz, received_ns)]
-
-
-def _judge_symbol(symbol: str, name: object) -> None:
-    if name != symbol:
-        raise BadFrame(f"symbol {cut(name)}", b"")
 
 
 def _named(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
@@ -147,12 +144,12 @@ def _named(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
     arg = body.get("arg", {})
     if not isinstance(arg, dict):
         raise BadFrame(f"arg {cut(arg)}", b"")
-    _judge_symbol(symbol, arg.get("instId", symbol))
+    judge_symbol(arg.get("instId", symbol), symbol)
     if "event" in body:
         return [_event(body)]
     channel = arg.get("channel", "")
     if channel == TRADES:
-        return _trades(symbol, [_Trade(**_fields(row, _TRADE)) for row in _rows(body)])
+        return _trades(symbol, [_Trade(**fields(row, _TRADE)) for row in _rows(body)])
     if channel == QUOTES:
         return _named_quotes(symbol, _rows(body), received_ns)
     if not isinstance(channel, str):
@@ -163,9 +160,9 @@ def _named(symbol: str, raw: bytes, received_ns: int) -> Iterable[Item]:
 def _named_quotes(symbol: str, rows: list[dict[str, Any]], received_ns: int) -> list[Item]:
     last = rows[-1]
     if "" in (last.get("bidPx"), last.get("askPx")):  # an empty side: not documented, seen by others
-        _judge_symbol(symbol, last.get("instId"))
+        judge_symbol(last.get("instId"), symbol)
         return [Seen(field(last, "ts", "time", int) * NS_PER_MS), Notice("alive")]
-    return _quotes(symbol, [_Ticker(**_fields(row, _TICKER)) for row in rows], received_ns)
+    return _quotes(symbol, [_Ticker(**fields(row, _TICKER)) for row in rows], received_ns)
 
 
 def _rows(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -173,10 +170,6 @@ def _rows(body: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise BadFrame(f"data {cut(rows)}", b"")
     return rows
-
-
-def _fields(row: dict[str, Any], fields: _Fields) -> dict[str, Any]:
-    return {key: field(row, key, name, kind) for key, name, kind in fields}
 
 
 def _event(body: dict[str, Any]) -> Notice:
