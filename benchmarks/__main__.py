@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -24,7 +26,8 @@ from benchmarks.soak import measure_soak
 from benchmarks.throughput import measure_throughput
 from benchmarks.vectors import measure_vectors
 
-Part = Callable[[argparse.Namespace], Sequence[Figure]]
+T = TypeVar("T")
+Part = Callable[[argparse.Namespace], Iterable[Figure]]
 LIFT = "lift"  # left out unless recordings are there
 PARTS: dict[str, Part] = {
     "replay": lambda _: measure_replay(),
@@ -61,25 +64,27 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     console = Console()
     note = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before: other work makes every figure worse"
-    found: dict[str, Sequence[Figure] | str] = {}
+    found: dict[str, Sequence[Figure | str]] = {}
     usual = [part for part in [*PARTS, OUTAGES] if part != LIFT or arguments.recordings]
     wanted = arguments.parts or usual
     for part in [part for part in wanted if part != OUTAGES]:
         with console.status(part):
-            found[part] = _measured(PARTS[part], arguments)
+            found[part] = list(_until_it_fails(partial(PARTS[part], arguments)))
     if found:
         console.print(figures.table(found, note))
     if OUTAGES in wanted:
         with console.status(OUTAGES):
-            outages = list(measure_outages(arguments.seconds))
-        console.print(outage_table(outages, note))
+            seen = list(_until_it_fails(partial(measure_outages, arguments.seconds)))
+        console.print(outage_table((one for one in seen if not isinstance(one, str)), note))
+        console.print(*(one for one in seen if isinstance(one, str)), style="red")
 
 
-def _measured(part: Part, arguments: argparse.Namespace) -> Sequence[Figure] | str:
+def _until_it_fails(measure: Callable[[], Iterable[T]]) -> Iterator[T | str]:
+    """Give what is measured, and at last why there is no more."""
     try:
-        return part(arguments)
-    except Exception as error:  # noqa: BLE001 - told in the table, beside what could be measured
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        yield from measure()
+    except Exception as error:  # noqa: BLE001 - told beside what could be measured
+        yield f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 if __name__ == "__main__":

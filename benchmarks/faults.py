@@ -177,12 +177,12 @@ def _fill(ballast: Path) -> None:
     """Take all the room there is, to the last page."""
     with ballast.open("wb", buffering=0) as file:
         room = os.statvfs(ballast)
-        os.posix_fallocate(file.fileno(), 0, max(room.f_bavail * room.f_frsize - 65_536, 1))
-        try:
+        with suppress(OSError):  # others write meanwhile
+            os.posix_fallocate(file.fileno(), 0, max(room.f_bavail * room.f_frsize - 65_536, 1))
+        with suppress(OSError):
+            file.seek(0, os.SEEK_END)
             while file.write(bytes(4_096)):
-                file.seek(0, os.SEEK_END)
-        except OSError:
-            return
+                pass
 
 
 def _clear(folder: Path) -> None:

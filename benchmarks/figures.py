@@ -25,18 +25,18 @@ class Figure:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
-def table(parts: Mapping[str, Sequence[Figure] | str], note: str) -> Table:
-    """Lay out the figures of each part; a text says why a part has none."""
+def table(parts: Mapping[str, Sequence[Figure | str]], note: str) -> Table:
+    """Lay out the figures of each part; a text says why there are no more of them."""
     out = Table("", "measured", "unit", "goal", "", title="marketd benchmarks", caption=note)
     for column in (1, 3):
         out.columns[column].justify = "right"
     for part, figures in parts.items():
         out.add_section()
-        if isinstance(figures, str):
-            out.add_row(part, "failed", figures, style="red")
-            continue
         for figure in figures:
-            out.add_row(f"{part}: {figure.name}", _text(figure.value), figure.unit, *_goal(figure))
+            if isinstance(figure, str):
+                out.add_row(part, "failed", figure, style="red")
+            else:
+                out.add_row(f"{part}: {figure.name}", _text(figure.value), figure.unit, *_goal(figure))
     return out
 
 

@@ -30,17 +30,15 @@ Heard = list[tuple[int, bytes]]
 """When a message arrived (ns), and the message."""
 
 
-def measure_live(seconds: float) -> list[Figure]:
+def measure_live(seconds: float) -> Iterator[Figure]:
     """Measure some pairs and many, with each gathering time; some with every store; a script without any."""
-    out: list[Figure] = []
     for gather_ms in GATHERINGS_MS:
         name = f"{PAIRS} pairs, gather_ms {gather_ms}"
-        out += _daemon(name, Plan(PAIRS, RATE, gather_ms), seconds, GOALS_MS if gather_ms <= 5 else {})
-    out += _daemon(f"{PAIRS} pairs, all stores", Plan(PAIRS, RATE, stores=ALL_STORES), seconds, GOALS_MS)
-    out += _percentiles("a script, no disk, no analytics", _script(Plan(PAIRS, RATE), seconds), {})
+        yield from _daemon(name, Plan(PAIRS, RATE, gather_ms), seconds, GOALS_MS if gather_ms <= 5 else {})
+    yield from _daemon(f"{PAIRS} pairs, all stores", Plan(PAIRS, RATE, stores=ALL_STORES), seconds, GOALS_MS)
+    yield from _percentiles("a script, no disk, no analytics", _script(Plan(PAIRS, RATE), seconds), {})
     for gather_ms in GATHERINGS_MS:
-        out += _daemon(f"{MANY} pairs, gather_ms {gather_ms}", _many(gather_ms), seconds, MANY_GOALS_MS)
-    return out
+        yield from _daemon(f"{MANY} pairs, gather_ms {gather_ms}", _many(gather_ms), seconds, MANY_GOALS_MS)
 
 
 def _many(gather_ms: int) -> Plan:
