@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 from daemon import lock
 from daemon.ray_head import reach, temp_dir
-from daemon.settings import EMBEDDED, EmbeddingsSettings, QuestDBSettings, RedisSettings, Settings
+from daemon.settings import (
+    EMBEDDED,
+    EmbeddingsSettings,
+    PairSettings,
+    QuestDBSettings,
+    RedisSettings,
+    Settings,
+)
 from feeds import rest
 from feeds.venues import VENUES
 from market.errors import BadFrame, MarketdError, Retryable, Unreachable, UsageError
@@ -86,7 +93,13 @@ def _data_dir(folder: Path) -> Iterable[Finding]:
 
 def _venues(settings: Settings) -> Iterable[Finding]:
     with ThreadPoolExecutor(8) as pool:
-        yield from pool.map(lambda one: _symbol(settings, one.pair), settings.pairs)
+        yield from pool.map(lambda one: _pair(settings, one), settings.pairs)
+
+
+def _pair(settings: Settings, one: PairSettings) -> Finding:
+    if one.push:  # whatever its exchange is called, no venue is asked for it
+        return _good(f"{one.pair.exchange} {one.pair.market}: {one.pair.symbol}: pushed, has no venue")
+    return _symbol(settings, one.pair)
 
 
 def _symbol(settings: Settings, pair: Pair) -> Finding:

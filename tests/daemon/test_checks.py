@@ -17,6 +17,7 @@ from daemon.lock import FolderLock
 from daemon.settings import (
     EmbeddingsSettings,
     PairSettings,
+    PushSettings,
     QuestDBSettings,
     RaySettings,
     RedisSettings,
@@ -104,6 +105,15 @@ def test_a_venue_that_cannot_be_reached(tmp_path: Path) -> None:
     )
     assert lost.fatal
     assert "refused" in lost.text
+
+
+def test_a_pushed_pair_is_asked_of_no_venue_even_one_that_is_spoken(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, "http://127.0.0.1:1")
+    pairs = [Pair("uniswap", "dex", "WETH-USDC"), Pair("binance", "spot", "BTCUSDT")]
+    pushed = tuple(PairSettings(pair=pair, alias=pair.key, push=PushSettings()) for pair in pairs)
+    found = check(replace(wanted, pairs=pushed))
+    for word in ("uniswap dex: WETH-USDC", "binance spot: BTCUSDT"):
+        assert about(found, word) == Finding(ok=True, fatal=False, text=f"{word}: pushed, has no venue")
 
 
 def test_a_folder_that_is_in_use_or_cannot_be(tmp_path: Path) -> None:
