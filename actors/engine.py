@@ -25,7 +25,7 @@ from feeds import clock
 from market.errors import Fatal, Retryable
 from market.events import Event
 from market.inputs import Input, Instrument
-from market.rows import Candle, Row, timeframe_text
+from market.rows import Candle, Row
 from market.times import NS_PER_MS, NS_PER_S
 from storage.duck import Damaged
 from storage.reads import begin
@@ -78,9 +78,8 @@ class Engine:
         if outlets.lane is not None:
             self._outlets.insert(0, Outlet("redis", "events", outlets.lane, lambda: self.last_event))
         writer.on_written = self._look
-        self.last_candle: Candle | None = None  # the last one closed, of the shortest timeframe
+        self.last_candle: Candle | None = None  # the last one closed, of 1m, which every pair keeps
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
-        self._shown_table = f"candles_{timeframe_text(min(spec.engine.timeframes_s))}"
         self._write_due_ns = 0
         self._segment_since_ns, self._segment_first = clock.now_ns(), 0  # number of its head's last record
         self._rotate_after_ns = 0
@@ -264,7 +263,7 @@ class Engine:
         if effects.events and self._lane is not None:
             self._lane.push([self.outgoing(event) for event in effects.events])
             self.recent.extend((event.seq, event.received_ns) for event in effects.events)
-        if shown := effects.rows.inserted.get(self._shown_table):
+        if shown := effects.rows.inserted.get("candles_1m"):
             self.last_candle = cast("Candle", shown[-1])
         for _, ticks in effects.rows.ticks:
             self._traded = True

@@ -63,6 +63,14 @@ async def test_a_replay_equals_its_file(tmp_path: Path) -> None:
     assert not read["rejected"]
 
 
+async def test_the_candle_that_is_shown_is_of_a_minute_whatever_else_is_kept(tmp_path: Path) -> None:
+    quick = replace(replaying(tmp_path, RECORDED), engine=replace(QUICK, timeframes_s=(5, 60, 300)))
+    async with working(quick) as service:
+        await eventually(lambda: service.status().get("finished"), timeout_s=30)
+        shown = service.status()["last_candle"]
+    assert shown == candles(tables(tmp_path), 60)[-1]._asdict()
+
+
 async def test_a_replay_in_parts_in_any_order_and_twice(
     tmp_path: Path, recorded: list[dict[str, Any]]
 ) -> None:
