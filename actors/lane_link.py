@@ -113,6 +113,8 @@ class Reconnecting:
             try:
                 await self._converse()
                 self._note_down("the supervisor hung up")
+            except FileNotFoundError:  # it makes the lane once it works
+                self._note_down("starting")
             except (OSError, Retryable) as error:
                 self._note_down(str(error))
             await asyncio.sleep(next(self._delays))

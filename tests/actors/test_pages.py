@@ -127,6 +127,16 @@ async def test_what_was_there_and_what_comes(path: Path, shelf: Shelf) -> None:
     assert shelf.kept == {symbol: list(range(1, 166)) for symbol in "abc"}
 
 
+async def test_a_supervisor_that_is_not_there_yet_is_starting(path: Path, shelf: Shelf) -> None:
+    pair = Pair(path)
+    pair.grow(7)
+    async with running(pair.lane):
+        await eventually(lambda: pair.lane.error == "starting")
+        async with running(PageService("shelf", path, shelf)):
+            await acknowledged(pair)
+            assert not pair.lane.error
+
+
 async def test_a_restarted_pair_goes_on_at_its_cursor(path: Path, shelf: Shelf) -> None:
     pair = Pair(path, cursor=40)
     pair.grow(100)
