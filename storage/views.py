@@ -54,6 +54,12 @@ _SPAN = """
     )"""
 """Trades in (until - seconds, until], as definitions §2 has it."""
 
+_EVERY = """
+    CASE WHEN (every::DECIMAL(38, 9) * 1000000000)::BIGINT > 0
+        THEN (every::DECIMAL(38, 9) * 1000000000)::BIGINT
+        ELSE error('cvd: every must be more than 0 seconds') END"""
+"""A bucket's nanoseconds."""
+
 _SIDES = """
     coalesce(sum(volume) FILTER (side = 'BUY'), 0) AS buy_volume,
     coalesce(sum(volume) FILTER (side = 'SELL'), 0) AS sell_volume"""
@@ -79,11 +85,11 @@ MACROS = (
         "ticks",
         f"""{_SPAN},
         buckets AS (
-            SELECT epoch_ns(timestamp) // (every::DECIMAL(38, 9) * 1000000000)::BIGINT AS number, {_SIDES},
+            SELECT epoch_ns(timestamp) // {_EVERY} AS number, {_SIDES},
                 arg_max(price, (timestamp, seq)) AS close, count(*) AS trade_count
             FROM part GROUP BY number
         )
-        SELECT make_timestamp_ns(number * (every::DECIMAL(38, 9) * 1000000000)::BIGINT) AS timestamp,
+        SELECT make_timestamp_ns(number * {_EVERY}) AS timestamp,
             buy_volume, sell_volume, buy_volume - sell_volume AS delta,
             sum(buy_volume - sell_volume) OVER (ORDER BY number) AS cvd, close, trade_count
         FROM buckets ORDER BY number""",

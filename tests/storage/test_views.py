@@ -132,6 +132,12 @@ def test_cumulative_delta_of_a_look_back(pair: Any, out: Path, seconds: int, eve
         assert (row["delta"], row["cvd"]) == (pytest.approx(buy - sell), pytest.approx(cvd, abs=1e-12))
 
 
+@pytest.mark.parametrize("every", ["0", "-60", "0.0000000001", "NULL"])
+def test_buckets_of_no_width_are_refused_by_their_name(pair: Any, out: Path, every: str) -> None:
+    with pytest.raises(UsageError, match="cvd: every must be more than 0 seconds"):
+        ask(pair, f"FROM cvd(10, every := {every})", out)
+
+
 def test_a_late_tick_that_alone_is_hot_is_not_taken_for_the_newest(tmp_path: Path, out: Path) -> None:
     hot, opened = filled(tmp_path / "binance/spot/BTCUSDT/trading.duckdb")
     hot.sweep(plan(END + 1))
