@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class QuestDBPages:
         self._where = where
         self._url = ""
         self._server: QuestDB | None = None
+        self._writing = threading.Lock()  # `write` and `look` run in threads of their own
         self._rejected = 0
         self._tended_s = 0.0
         self._health: dict[str, Any] = {}
@@ -53,7 +55,8 @@ class QuestDBPages:
         self._tend(server)
         written = []
         if ticks := [_trades(one) for one in deliveries if one.hello.stream == TICKS]:
-            written.append(server.write_trades(ticks))
+            with self._writing:
+                written.append(server.write_trades(ticks))
         if candles := [_candles(one) for one in deliveries if one.hello.stream != TICKS]:
             written.append(server.write_candles([(symbol, bars) for symbol, bars in candles if bars]))
         self._rejected += sum(one.rejected for one in written)
@@ -76,7 +79,7 @@ class QuestDBPages:
             "suspended": health.suspended,
             "view": health.view,
         }
-        return retain(Sql(parse(self._url), EXPORT_TIMEOUT_S), policy)
+        return retain(Sql(parse(self._url), EXPORT_TIMEOUT_S), policy, alone=self._writing)
 
     def close(self) -> None:
         if self._server is not None:

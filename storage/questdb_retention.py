@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ _EXPORT = (
 _SUMS = "SELECT count(), sum(seq), sum(size), sum(length(trade_id)) FROM trades WHERE timestamp IN '{}'"
 _PARTITIONS = "SELECT name, numRows FROM table_partitions('trades') ORDER BY name"
 _BATCH = 1 << 16
+APART_S = 30.0  # no answer may keep writers waiting for longer
 
 
 class Policy(NamedTuple):
@@ -52,23 +54,31 @@ class Sums(NamedTuple):
         return exact and abs(self.size - other.size) <= 1e-9 * abs(other.size)
 
 
-def retain(sql: Sql, policy: Policy, timeout_s: float = 60.0) -> int:
+def retain(
+    sql: Sql, policy: Policy, timeout_s: float = 60.0, alone: AbstractContextManager[object] | None = None
+) -> int:
     """Export and drop the days that are too old, delete the files that are; return the rows exported.
 
-    Raises Retryable when the server or the disk refuses, or a file is not what the server has: then the day
-    stays where it is.
+    `alone` keeps writers of trades away, and is entered for the end of each day: a row that they write then
+    would go with it. Raises Retryable when the server or the disk refuses, or a file is not what the server
+    has: then the day stays where it is.
     """
-    newest = sql.rows("SELECT cast(max(timestamp) AS DATE) FROM trades")[0][0] if policy.hot_days else None
-    if newest is None:
+    today = _today(sql) if policy.hot_days else None
+    if today is None:
         return 0
-    today = date.fromisoformat(newest[:10])
     exported = 0
     for day in _older(sql, today - timedelta(days=policy.hot_days)):
         await_applied(sql, "trades", timeout_s)
-        exported += _move(sql, day, policy.folder)
+        exported += _move(sql, day, policy.folder, alone or nullcontext())
     if policy.archive_days:
         _forget(policy.folder, today - timedelta(days=policy.archive_days))
     return exported
+
+
+def _today(sql: Sql) -> date | None:
+    """Tell the day of the newest trade; of an empty table the server answers no row, or an empty one."""
+    newest = sql.rows("SELECT cast(max(timestamp) AS DATE) FROM trades")
+    return date.fromisoformat(newest[0][0][:10]) if newest and newest[0][0] else None
 
 
 def _older(sql: Sql, before: date) -> Iterator[date]:
@@ -78,10 +88,9 @@ def _older(sql: Sql, before: date) -> Iterator[date]:
             yield day
 
 
-def _move(sql: Sql, day: date, folder: Path) -> int:
+def _move(sql: Sql, day: date, folder: Path, alone: AbstractContextManager[object]) -> int:
     """Export a day, and drop it if nothing was written into it meanwhile."""
     path = _free(folder / f"date={day}")
-    sums = _stored(sql, day)
     part = path.with_suffix(".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +98,15 @@ def _move(sql: Sql, day: date, folder: Path) -> int:
         found = exported(part)
     except OSError as error:
         raise Retryable(f"{part}: {error}") from error
-    if not found.agrees(sums) or not found.agrees(_stored(sql, day)):
-        raise Retryable(f"{part}: holds {found}, QuestDB {sums} of {day}: tried again later")
-    part.rename(path)
-    sync_path(path.parent)
-    sql.rows(f"ALTER TABLE trades DROP PARTITION LIST '{day}'")
+    with alone:
+        sql = sql.within(APART_S)
+        await_applied(sql, "trades", APART_S)  # until then SQL does not see all that a drop would take
+        sums = _stored(sql, day)
+        if not found.agrees(sums):
+            raise Retryable(f"{part}: holds {found}, QuestDB {sums} of {day}: tried again later")
+        part.rename(path)
+        sync_path(path.parent)
+        sql.rows(f"ALTER TABLE trades DROP PARTITION LIST '{day}'")
     log.info("questdb_day_archived", day=str(day), rows=sums.rows, file=str(path))
     return sums.rows
 

@@ -16,6 +16,7 @@ from market.errors import Fatal, MarketdError, Retryable
 from storage.questdb_url import Address
 
 _READ_BYTES = 65_536
+_SHOWN_CHARACTERS = 500
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _REFUSED = {http.client.UNAUTHORIZED, http.client.FORBIDDEN}
 
@@ -26,6 +27,10 @@ class Sql:
     def __init__(self, address: Address, timeout_s: float) -> None:
         self._address, self._timeout_s = address, timeout_s
         self._headers, self._tls = address.headers(), address.tls()
+
+    def within(self, timeout_s: float) -> Sql:
+        """Ask the same server for answers in another time."""
+        return Sql(self._address, timeout_s)
 
     def rows(self, sql: str) -> list[list[Any]]:
         """Ask; raises Retryable for what waiting may cure, Fatal where we are not let in."""
@@ -51,7 +56,7 @@ class Sql:
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, http.client.HTTPException) as error:
-            raise Retryable(f"QuestDB at {self._address}: export to {path}: {error}") from error
+            raise Retryable(f"QuestDB at {self._address}: export to {path}: {shown(error)}") from error
         finally:
             connection.close()
 
@@ -63,7 +68,8 @@ class Sql:
             response = connection.getresponse()
             return response.status, _read(response, deadline)
         except (OSError, http.client.HTTPException) as error:
-            raise Retryable(f"QuestDB at {self._address}: {str(error) or 'no answer in time'}") from error
+            reason = shown(error) or "no answer in time"
+            raise Retryable(f"QuestDB at {self._address}: {reason}") from error
         finally:
             connection.close()
 
@@ -76,10 +82,17 @@ class Sql:
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
 
     def _fault(self, status: int, answer: dict[str, Any]) -> MarketdError:
-        reason = f"QuestDB at {self._address}: {answer.get('error', f'HTTP status {status} and no SQL')}"
+        told = shown(answer.get("error", f"HTTP status {status} and no SQL"))
+        reason = f"QuestDB at {self._address}: {told}"
         if status in _REFUSED:
             return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
         return Retryable(reason)
+
+
+def shown(words: object) -> str:
+    """Write a server's words as one line that a terminal can take, and no endless one."""
+    line = " ".join(str(words).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:_SHOWN_CHARACTERS])
 
 
 def literal(text: str) -> str:

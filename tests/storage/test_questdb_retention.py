@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,7 @@ import pytest
 from market.errors import Fatal, Retryable
 from storage.embedded_questdb import EmbeddedQuestDB
 from storage.questdb import QuestDB
+from storage.questdb_daily import await_applied
 from storage.questdb_frames import TradeRows
 from storage.questdb_migrations import Migration, migrate, migrations
 from storage.questdb_retention import Policy, retain
@@ -110,6 +112,34 @@ async def test_a_disk_that_refuses_keeps_the_day_in_the_server(
     with pytest.raises(Retryable, match="archive"):
         retain(sql, Policy(tmp_path / "archive", hot_days=2))
     assert len(days(server)) == 4
+
+
+async def test_a_row_that_is_acknowledged_before_the_drop_is_not_dropped(
+    server: EmbeddedQuestDB, sql: Sql, tmp_path: Path
+) -> None:
+    await settled(server)
+    store = QuestDB(server.url)
+    late = iter(range(99, 101))
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        for seq in late:  # the last that the writer got in, in many transactions
+            store.write_trades([TradeRows("pair", "binance", seq, ticks((seq, EIGHTH + seq)))])
+        yield
+
+    policy = Policy(tmp_path / "archive", hot_days=2)
+    with pytest.raises(Retryable, match="tried again later"):
+        retain(sql, policy, alone=alone())
+    assert "2024-08-08" in days(server)
+    assert retain(sql, policy, alone=alone()) == 12
+    store.close()
+    assert [row[0] for row in rows(file(policy, "2024-08-08"))] == [*range(1, 11), 99, 100]
+
+
+def test_of_an_empty_table_nothing_leaves(server: EmbeddedQuestDB, sql: Sql, tmp_path: Path) -> None:
+    ask_ddl(server, "TRUNCATE TABLE trades")
+    await_applied(sql, "trades", 10.0)
+    assert retain(sql, Policy(tmp_path / "archive", hot_days=2)) == 0
 
 
 class TestMigrations:
