@@ -209,15 +209,23 @@ def _exchanges(document: Document, value: object) -> dict[tuple[str, str], LiveS
     for (exchange, market), usual in VENUES.items():
         key = f"exchanges.{exchange}"
         table = document.table(key, tables.get(exchange, {}))
-        markets = {m for e, m in VENUES if e == exchange}
-        everywhere = {name: part for name, part in table.items() if name not in markets}
-        mine = document.section(key, everywhere, _Addresses) or _Addresses()
-        here = document.section(f"{key}.{market}", table.get(market, {}), _Addresses) or _Addresses()
+        mine = _venue(document, key, exchange, table)
+        own = document.section(f"{key}.{market}", table.get(market, {}), _Addresses) or _Addresses()
+        ws_key = f"{key}.{market}.ws_url" if own.ws_url else f"{key}.ws_url"
+        rest_key = f"{key}.{market}.rest_url" if own.rest_url else f"{key}.rest_url"
         found[exchange, market] = LiveSource(
-            ws_url=_address(document, f"{key}.ws_url", here.ws_url or mine.ws_url, usual.ws_url),
-            rest_url=_address(document, f"{key}.rest_url", here.rest_url or mine.rest_url, usual.rest_url),
+            ws_url=_address(document, ws_key, own.ws_url or mine.ws_url, usual.ws_url),
+            rest_url=_address(document, rest_key, own.rest_url or mine.rest_url, usual.rest_url),
         )
     return found
+
+
+def _venue(document: Document, key: str, exchange: str, table: Mapping[str, Any]) -> _Addresses:
+    """Read what is for all markets of an exchange; a table of any other name is refused."""
+    names, markets = ("ws_url", "rest_url"), tuple(m for e, m in VENUES if e == exchange)
+    document.known(key, dict(table), (*names, *markets), {})
+    everywhere = {name: table[name] for name in names if name in table}
+    return document.section(key, everywhere, _Addresses) or _Addresses()
 
 
 def _address(document: Document, key: str, url: str | None, usual: str) -> str:

@@ -143,4 +143,5 @@ def _reason(message: str, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"expected one of {', '.join(get_args(kind))}"
     text = message.partition(" - at ")[0].replace("`", "").replace("object", "table")
+    text = text.replace(" | null", "").replace("xpected bool", "xpected true or false")  # TOML's own words
     return text[:1].lower() + text[1:]

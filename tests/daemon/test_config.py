@@ -141,6 +141,8 @@ BAD = [
         "questdb.url: holds a secret: give it by the variable MARKETD__QUESTDB__URL",
     ),
     (PAIR + "trim = false\n", 'pairs[0].trim: is for feed = "push"'),
+    (PAIR + 'feed = "push"\ntrim = "no"\n', "pairs[0].trim: expected true or false, got str"),
+    (PAIR + "alias = 7\n", "pairs[0].alias: expected str, got int"),
     (PAIR + 'feed = "rest"\n', "pairs[0].feed: expected one of live, push"),
     (
         PAIR + 'feed = "push"\n[redis]\nenabled = false\n',
@@ -215,6 +217,22 @@ BAD = [
         PAIR + '[exchanges.binance]\nrest_url = "http://x:99999"\n',
         "exchanges.binance.rest_url: expected http://host or https://host",
     ),
+    (
+        PAIR + '[exchanges.binance.spot]\nws_url = "http://x"\n',
+        "exchanges.binance.spot.ws_url: expected ws://host or wss://host",
+    ),
+    (
+        PAIR + '[exchanges.okx]\nws_url = "ws://x"\n[exchanges.okx.futures]\nrest_url = "x"\n',
+        "exchanges.okx.futures.rest_url: expected http://host or https://host",
+    ),
+    (
+        PAIR + '[exchanges.binance.sport]\nws_url = "ws://x"\n',
+        "exchanges.binance.sport: unknown key (known: ws_url, rest_url, spot, futures)",
+    ),
+    (
+        PAIR + '[exchanges.binance.spot]\nurl = "ws://x"\n',
+        "exchanges.binance.spot.url: unknown key (known: ws_url, rest_url)",
+    ),
     ("engine = 3\n" + PAIR, "engine: expected table, got int"),
     (PAIR + "[engine]\ngather = 1\n", f"engine.gather: unknown key (known: {ENGINE_KEYS})"),
     (PAIR + '[engine]\ngather_ms = "5"\n', "engine.gather_ms: expected int, got str"),
@@ -222,7 +240,7 @@ BAD = [
     (PAIR + "[engine]\ngather_ms = -1\n", "engine.gather_ms: expected int >= 0"),
     (PAIR + "[engine]\nmax_batch_ticks = 0\n", "engine.max_batch_ticks: expected int >= 1"),
     (PAIR + "[engine]\nstale_after_s = nan\n", "engine.stale_after_s: expected float >= 1.0"),
-    (PAIR + "[engine]\njournal_sync = 1\n", "engine.journal_sync: expected bool, got int"),
+    (PAIR + "[engine]\njournal_sync = 1\n", "engine.journal_sync: expected true or false, got int"),
     (
         PAIR + '[engine]\ntimeframes = ["1m", "7m"]\n',
         "engine.timeframes: '7m' does not divide a day",
@@ -347,7 +365,7 @@ def test_each_parameter_reaches_a_fold_of_its_own() -> None:
 def test_all_problems_are_told_at_once() -> None:
     assert refusal(PAIR + "[engine]\ngather_ms = -1\n[log]\nlevel = 3\n[ray]\ndashboard = 1\n") == (
         "config.toml: engine.gather_ms: expected int >= 0; "
-        "config.toml: ray.dashboard: expected bool, got int; "
+        "config.toml: ray.dashboard: expected true or false, got int; "
         "config.toml: log.level: expected one of debug, info, warning, error"
     )
 
