@@ -48,7 +48,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A state; the one that was asked about has the distance 0. The record may no longer hold its candle."""
+    """A state and how far it is from the one asked about; the record may no longer hold its candle."""
 
     ts_ns: int
     distance: float
@@ -59,7 +59,8 @@ class Match:
 def similar(settings: Settings, pair: Pair, at_ns: int | None, k: int) -> list[Match]:
     """Find the pair's state at or before a time (default: its last), then the k nearest earlier ones.
 
-    Raises UsageError where there is none or LanceDB is not installed.
+    The first is the state itself, at distance 0. Raises UsageError where there is none or LanceDB is not
+    installed.
     """
     table = Vectors(settings.data_dir / "lancedb", settings.embeddings.index, create=False)
     symbol = _alias(settings, pair)
@@ -81,10 +82,12 @@ def time_ns(text: str, option: str = "--at") -> int:
 
 
 def lines(matches: Sequence[Match]) -> list[str]:
-    """Lay the states out as lines of a table, the one that was asked about first."""
-    cells = [COLUMNS, *(_cells(one) for one in matches)]
+    """Name the state that was asked about, the first, and lay the others out as lines of a table."""
+    asked, *near = matches
+    cells = [COLUMNS, *(_cells(one) for one in near)] if near else []
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(str.rjust, row, widths)).rstrip() for row in cells]
+    table = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in cells]
+    return [f"nearest to {rfc3339(asked.ts_ns)}:", *table]
 
 
 def _alias(settings: Settings, pair: Pair) -> str:

@@ -23,7 +23,7 @@ from daemon.similar import Match, _sql, lines, similar, time_ns
 from market.errors import Retryable, UsageError
 from market.pairs import Pair
 from market.rows import Candle
-from market.times import NS_PER_S
+from market.times import NS_PER_S, rfc3339
 from storage.minilm import ABSENT, Encoder
 from storage.vectors import StateRow, Vectors
 
@@ -150,8 +150,9 @@ async def test_a_pair_is_found_by_its_alias_and_without_its_record(tmp_path: Pat
     (fact,) = [one for one in logged if one["event"] == "similar_without_candles"]
     assert fact["reason"] == "the pair is recovering"
     shown = [line.split() for line in lines(found)]
-    assert shown[0][:3] == ["timestamp", "distance", "move_bps"]
-    assert shown[1] == ["2025-12-21T12:05:00Z", "0.0000", *["-"] * 9]
+    assert shown[0] == ["nearest", "to", "2025-12-21T12:05:00Z:"]
+    assert shown[1][:3] == ["timestamp", "distance", "move_bps"]
+    assert [line[0] for line in shown[2:]] == [rfc3339(one.ts_ns) for one in found[1:]]
     assert [line[6:8] for line in shown if line[0] == "2025-12-21T12:01:00Z"] == [["Gaussian", "Neutral"]]
 
 
@@ -191,7 +192,8 @@ def ask(folder: Path, *without: str) -> subprocess.CompletedProcess[str]:
 def test_no_daemon_and_no_record_is_an_answer_too(tmp_path: Path, encoder: Encoder) -> None:
     store(tmp_path, encoder)
     told = ask(tmp_path)
-    assert [line.split()[0] for line in told.stdout.splitlines()][1] == "2025-12-21T12:11:00Z"
+    assert told.stdout.splitlines()[0] == "nearest to 2025-12-21T12:11:00Z:"
+    assert told.stdout.count("2025-12-21T12:11:00Z") == 1  # it is no neighbour of its own
     assert len(told.stdout.splitlines()) == 4
     assert f"{tmp_path}: holds no record of {BTC}" in told.stderr
 
@@ -226,7 +228,9 @@ def test_a_line_shows_a_candle_by_its_shape(bar_known: bool) -> None:  # noqa: F
     later = (101.505, 99.495, None)
     bar = Bar(0, 100.0, 101.0, 99.0, 100.5, 12.345678, 7, later) if bar_known else None
     nothing = {"physics": {"regime": None}, "sentiment": {"label": None}}
-    (_, line) = lines([Match(T0_NS, 0.12345, nothing, bar)])
+    asked = Match(T0_NS + MINUTE_NS, 0.0, nothing, None)
+    (_, _, line) = lines([asked, Match(T0_NS, 0.12345, nothing, bar)])
+    assert lines([asked]) == ["nearest to 2025-12-21T12:02:00Z:"]
     shown = ["+50.0", "202.0", "12.346", "7"] if bar_known else ["-"] * 4
     moves = ["+100.0", "-100.0", "-"] if bar_known else ["-"] * 3
     assert line.split() == ["2025-12-21T12:01:00Z", "0.1235", *shown, "-", "-", *moves]
