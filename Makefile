@@ -10,7 +10,7 @@ else
 INSTALLED := $(VENV)/.installed
 TESTS     := -m "not embeddings"
 endif
-ALONE := tests/analytics tests/feeds   # need no process but their own, so two of them may run at once
+ALONE := tests/actors tests/analytics tests/feeds tests/storage   # no daemon: two of these may run at once
 
 .PHONY: soak run test install check bench lock clean install-systemd
 run: install

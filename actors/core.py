@@ -19,10 +19,10 @@ from actors.past import Past
 from actors.restate import Run, changes, moved
 from actors.state import (
     DECIDING_TRADES,
-    MAX_RECENT_IDS,
     MAX_REVISIONS,
     CoreState,
     dump,
+    remember,
     schedule,
 )
 from analytics.params import AnalyticsParams
@@ -220,8 +220,8 @@ class PairCore:
         else:
             holes.count_ids(ledger, batch.ticks["trade_id"])
         if batch.ids or not self._contiguous:
-            ledger.recent_ids += batch.ids or map(str, batch.ticks["trade_id"].tolist())
-            del ledger.recent_ids[:-MAX_RECENT_IDS]
+            ids = batch.ids or tuple(map(str, batch.ticks["trade_id"].tolist()))
+            remember(ledger, ids, batch.ticks["ts_ns"].tolist())
         ledger.next_seq += len(batch.ticks)
         flags = self._restate(part) if batch.late else self._follow(part)
         self._out.rows.ticks.append(TickRows(int(part.seq[0]), batch.ticks, batch.ids, flags))

@@ -25,8 +25,9 @@ from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
 from feeds.live import Address, LiveFeed
 from feeds.overlap import Overlap
+from feeds.requests import Courtesy
 from feeds.splice import Splice
-from feeds.splicer import Courtesy, Splicer
+from feeds.splicer import Splicer
 from feeds.venue import Venue
 from feeds.venues import VENUES
 from market.backoff import delays
@@ -152,7 +153,7 @@ class PairService:
         pair = self.spec.pair
         venue = VENUES[pair.exchange, pair.market]
         rules = IntakeRules(engine.stale_after_s, engine.close_grace_ms, engine.quotes_interval_ms)
-        splicer = _splicer(ledger, venue, source.back_s)
+        splicer = splice_of(ledger, venue, source.back_s)
         intake = Intake(venue, pair.symbol, splicer, rules, stale=ledger.stale)
         return LiveFeed(venue, Address(source.ws_url, source.rest_url, source.shared), pair.symbol, intake)
 
@@ -212,11 +213,13 @@ class PairActor:
         return await self._service.stop()
 
 
-def _splicer(ledger: Ledger, venue: Venue, back_s: int) -> Splice:
+def splice_of(ledger: Ledger, venue: Venue, back_s: int) -> Splice:
     """Go on with a record where it stands."""
-    if venue.rules.contiguous:
+    rules = venue.rules
+    page = rules.page_limit if rules.pages_by_id else 0
+    courtesy = Courtesy(back_s * NS_PER_S, page, windows=rules.windows)
+    if rules.contiguous:
         gaps = [(gap.first_id, gap.last_id, gap.next_id, gap.from_ns) for gap in ledger.gaps]
-        page = venue.rules.page_limit if venue.rules.pages_by_id else 0
-        return Splicer(ledger.next_id, gaps, ledger.last_ts_ns, Courtesy(back_s * NS_PER_S, page))
-    unproven = min(((gap.first_id, gap.from_ns) for gap in ledger.gaps), default=None)
-    return Overlap(ledger.next_seq, ledger.recent_ids, ledger.last_ts_ns, unproven)
+        return Splicer(ledger.next_id, gaps, ledger.last_ts_ns, courtesy)
+    spans = [(gap.first_id, gap.from_ns, gap.to_ns) for gap in ledger.gaps]
+    return Overlap(ledger.next_seq, ledger.recent_ids, ledger.last_ts_ns, gaps=spans, courtesy=courtesy)

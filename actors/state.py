@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise, repeat
+
 import msgspec
 
 from actors.folds import Folds, TickSizes
@@ -69,11 +72,24 @@ class Ledger(msgspec.Struct):
     gaps_unfillable: int = 0
     revisions: dict[str, int] = {}  # of restated bars, by "table:time", at most MAX_REVISIONS
     texts_from: int = 0  # seq of the first tick with a text id: from there on ids are text; 0: none is
-    recent_ids: list[
-        str
-    ] = []  # of a pair without contiguous ids, in order of arrival, at most MAX_RECENT_IDS
+    recent_ids: list[str] = []  # of a pair without contiguous ids, the newest trades', at most MAX_RECENT_IDS
+    recent_ns: list[int] = []  # when these were, in that order; within one time as they arrived
     source: str = ""  # how far the feed's source is in the journal, in the feed's own words
     inferred: int = 0  # ticks with a side that nobody told
+
+
+def remember(ledger: Ledger, ids: Sequence[str], times_ns: Sequence[int]) -> None:
+    """Keep the ids of the newest trades: late ones push none of these out.
+
+    A venue's newest trades are laid over them after a restart, and who is not among them is new.
+    """
+    ledger.recent_ids += ids
+    ledger.recent_ns += [*repeat(0, len(ledger.recent_ids) - len(ids) - len(ledger.recent_ns)), *times_ns]
+    if any(a > b for a, b in pairwise(ledger.recent_ns[-len(ids) - 1 :])):
+        order = sorted(range(len(ledger.recent_ns)), key=ledger.recent_ns.__getitem__)
+        ledger.recent_ids = [ledger.recent_ids[i] for i in order]
+        ledger.recent_ns = [ledger.recent_ns[i] for i in order]
+    del ledger.recent_ids[:-MAX_RECENT_IDS], ledger.recent_ns[:-MAX_RECENT_IDS]
 
 
 class CoreState(msgspec.Struct):

@@ -70,6 +70,7 @@ class Hole:
     pace: Pace = field(default_factory=Pace)
     search: Search | None = None
     refusal: str = ""  # what the venue said last instead of giving something
+    _ready_since_ns: int | None = None
     _nothing_since_ns: int | None = None
     _span_ns: int = 0  # of the next window; 0: up to the end
     _empty_ns: int | None = None  # up to then windows had nothing; None: they did not overflow
@@ -139,7 +140,15 @@ class Hole:
         """Take the ticks before which nothing is to come."""
         count = int(np.searchsorted(self.held["trade_id"], self.next_id))
         ready, self.held = self.held[:count], self.held[count:]
+        self._ready_since_ns = None
         return ready
+
+    def overflows(self, now_ns: int, wait_ns: int, wait_ticks: int) -> bool:
+        """Tell whether so many are held, or some ready for so long, that they should wait no more."""
+        if self._ready_since_ns is None and len(self.held) and self.held["trade_id"][0] < self.next_id:
+            self._ready_since_ns = now_ns
+        late = self._ready_since_ns is not None and now_ns - self._ready_since_ns > wait_ns
+        return late or len(self.held) > wait_ticks
 
     def _window(self, now_ns: int, first: Ticks) -> tuple[int, int]:
         """Say up to when to ask, and up to when something is missing."""

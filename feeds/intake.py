@@ -16,6 +16,7 @@ from market.inputs import Clock, Input, Quote
 from market.ticks import Ticks
 from market.times import NS_PER_MS
 
+RENUMBERED = "trades come under ids that the record has used: the venue began its ids anew"
 MAX_UNKNOWN = 100  # kinds of messages that are told apart
 OTHERS = "others"
 ENGINES = frozenset({"online", "cancel_only", "limit_only", "maintenance", "post_only"})
@@ -158,7 +159,8 @@ class Intake:
             size = self.contract_size
             self._quote = replace(quote, bid_size=quote.bid_size * size, ask_size=quote.ask_size * size)
         ticks = self.in_base_units(parsed.ticks)
-        return self.splicer.live(ticks, now_ns, parsed.newest_id, parsed.ids)
+        out = self.splicer.live(ticks, now_ns, parsed.newest_id, parsed.ids)
+        return out + self.silence.useful(now_ns, RENUMBERED if self.splicer.renumbered else "")
 
     def _close_by_clock(self, now_ns: int, next_close_ns: int | None) -> list[Input]:
         """Close the bars of a quiet pair: only while the connection is healthy and nothing is missing."""

@@ -13,7 +13,7 @@ from feeds import clock, rest
 from feeds.connection import Connection
 from feeds.intake import Intake
 from feeds.pace import Pace
-from feeds.splicer import Latest, Page
+from feeds.requests import Latest, Page
 from feeds.turns import Turns
 from feeds.venue import Ask, Listing, Trades, Venue
 from market.errors import BadFrame, RateLimited, Retryable, Unlisted

@@ -17,7 +17,8 @@ import numpy as np
 
 from feeds.doubt import GIVEN, UNPROVEN, Doubt, Recent, Tick, read
 from feeds.pace import Pace
-from feeds.splicer import TOLD_NS, WAIT_NS, WAIT_TICKS, Courtesy, Latest, Request
+from feeds.requests import Courtesy, Latest, Request
+from feeds.splicer import TOLD_NS, WAIT_NS, WAIT_TICKS
 from market.inputs import GapClosed, GapOpened, Input, TickBatch
 from market.ticks import TICK, Ticks
 from market.times import NS_PER_S
@@ -41,17 +42,16 @@ class Overlap:
     """Own the order of one pair's trades; `recent` are the ids stored last, in order.
 
     `number` counts the ticks of the record, and is what the next one gets for its id where ids are text;
-    `gaps` are the (key, from_ns, to_ns) of those that the record holds open; `open_gap` is one whose end is
-    not known. While an answer is waited for, live ticks wait: at most WAIT_NS or WAIT_TICKS. A new record
-    begins with the venue's newest trades, as far back as `courtesy` says; None: with all of them.
+    `gaps` are the (key, from_ns, to_ns) of those that the record holds open. While an answer is waited for,
+    live ticks wait: at most WAIT_NS or WAIT_TICKS. A new record begins with the venue's newest trades, as far
+    back as `courtesy` says; None: with all of them.
     """
 
-    def __init__(  # noqa: PLR0913 - what a record tells
+    def __init__(
         self,
         number: int,
         recent: Iterable[str] = (),
         last_ts_ns: int = 0,
-        open_gap: tuple[int, int] | None = None,
         *,
         gaps: Iterable[tuple[int, int, int]] = (),
         courtesy: Courtesy | None = None,
@@ -60,7 +60,6 @@ class Overlap:
         self.deaf = False  # REST has trades that the socket, silent since, did not bring
         self._number, self._last_ts_ns, self._courtesy = number, last_ts_ns, courtesy
         self._recent = Recent(recent, last_ts_ns)
-        gaps = [*gaps, *([(*open_gap, last_ts_ns)] if open_gap else [])]
         self._doubts = [Doubt(from_ns, to_ns=to_ns, key=key) for key, from_ns, to_ns in gaps]
         self._last_key = max((doubt.key or 0 for doubt in self._doubts), default=0)
         self._waiting: dict[str, Tick] = {}
@@ -82,6 +81,11 @@ class Overlap:
     def checking(self) -> bool:
         """True until it is known whether the silence of the socket is the market's."""
         return self._checking or bool(self._ahead)
+
+    @property
+    def renumbered(self) -> bool:
+        """Never: these ids are no numbers."""
+        return False
 
     @property
     def open_holes(self) -> int:

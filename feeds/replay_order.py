@@ -9,7 +9,8 @@ import numpy as np
 
 from feeds.holes import by_id, run
 from feeds.replay_runs import NOBODY, Runs
-from feeds.splicer import WAIT_NS, WAIT_TICKS, Request
+from feeds.requests import Request
+from feeds.splicer import WAIT_NS, WAIT_TICKS
 from market.inputs import GapClosed, GapOpened, Input, TickBatch
 from market.ticks import EMPTY, Ticks
 from market.times import NS_PER_S
@@ -22,7 +23,7 @@ CUT = "the recorder was not connected"
 class Unasked:
     """The part of a Splice that is about asking."""
 
-    deaf = checking = False
+    deaf = checking = renumbered = False
     open_holes = 0
 
     def __init__(self) -> None:

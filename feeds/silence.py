@@ -23,16 +23,25 @@ class Silence:
         self._heard_ns = self._calm_ns = self._traded_ns = 0
         self._patience_ns = self._after_ns
         self._check_ns = self._after_ns  # of silent trades, longer after each check that found nothing
+        self._useless = False  # what comes cannot be stored
         self._suspicion = ""  # how it is that nothing comes, while REST is asked whether something should
 
     def heard(self, now_ns: int) -> list[Input]:
         """Note that something came."""
         self._heard_ns = self._calm_ns = now_ns
         self._patience_ns, self._suspicion, self.halted = self._after_ns, "", False
-        if not self.stale:
+        if not self.stale or self._useless:
             return []
         self.stale = False
         return [FeedRecovered(now_ns)]
+
+    def useful(self, now_ns: int, why_not: str) -> list[Input]:
+        """Judge what comes: for a reason it may be as good as silence."""
+        news, self._useless = bool(why_not) and not self._useless, bool(why_not)
+        if not news or self.stale:
+            return []
+        self.stale = True
+        return [FeedStale(now_ns, 0.0, why_not)]
 
     def traded(self, now_ns: int) -> None:
         self._traded_ns, self._check_ns = now_ns, self._after_ns

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from feeds.splicer import Request
+from feeds.requests import Request
 from market.inputs import Input
 from market.ticks import Ticks
 
@@ -18,6 +18,8 @@ class Splice(Protocol):
     def settled(self) -> bool: ...
     @property
     def checking(self) -> bool: ...
+    @property
+    def renumbered(self) -> bool: ...
     @property
     def open_holes(self) -> int: ...
     def connected(self) -> None: ...

@@ -8,14 +8,14 @@ when REST has them (the core then restates).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
 from feeds import holes, pace
+from feeds.far import Far
 from feeds.holes import Hole, Wanted, by_id, last_run, run
-from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
+from feeds.requests import Courtesy, Latest, Page, Request
+from market.inputs import Began, GapClosed, GapOpened, Input, Rejected, TickBatch
 from market.ticks import EMPTY, Ticks
 from market.times import NS_PER_S
 
@@ -26,40 +26,7 @@ RETRY_MAX_NS = pace.RETRY_MAX_NS
 DOUBTS = holes.DOUBTS
 NOT_LISTED = "the venue does not list them"
 TOLD_NS = 2 * NS_PER_S  # a trade that the venue says there is may still be on its way
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """Ask the venue for its newest trades."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Ask the venue for trades from `from_id` on, as many as it gives at once.
-
-    Hints for venues that are asked by time: none of these trades is before `from_ns`; where the venue gives
-    the newest of a window, this ends at `to_ns`.
-    """
-
-    from_id: int
-    from_ns: int = field(default=0, compare=False)
-    to_ns: int = field(default=0, compare=False)
-
-
-Request: TypeAlias = Latest | Page
-
-
-@dataclass(frozen=True, slots=True)
-class Courtesy:
-    """How far before its first subscription a record begins: what lacks there is no gap.
-
-    `page` is what the venue gives at once from any id on, 0 where it cannot be asked so; `windows` says that
-    it is asked by time, and gives the newest trades of a window.
-    """
-
-    back_ns: int = 0
-    page: int = 0
-    windows: bool = False
+STRANGERS = 3  # trades later than all others, under ids that were used: the venue began its ids anew
 
 
 class Splicer:
@@ -100,12 +67,19 @@ class Splicer:
         self._banned_until_ns = 0
         self._shown_id = -1  # the newest that REST has shown
         self._last_ts_ns = last_ts_ns
+        self._far = Far()
+        self._strangers = 0
         self._out: list[Input] = []
 
     @property
     def settled(self) -> bool:
         """True when all that the venue is known to have, old holes aside, is in the record."""
         return not (self._syncing or self._front or len(self._waiting))
+
+    @property
+    def renumbered(self) -> bool:
+        """True while trades come under ids that the record has used: which is which nobody can tell."""
+        return self._strangers >= STRANGERS
 
     @property
     def checking(self) -> bool:
@@ -133,6 +107,8 @@ class Splicer:
         ids: Sequence[str] = (),  # noqa: ARG002 - the seam's shape
     ) -> list[Input]:
         """Take ticks from the socket, and the newest id that the venue says there is."""
+        ticks, refused = self._far.sift(ticks, self.next_id)
+        self._out += [Rejected(now_ns, f"id {i} is far ahead of all others", b"") for i in refused]
         if self._flows(ticks):
             self._emit(ticks)
         elif len(ticks):
@@ -242,7 +218,7 @@ class Splicer:
         return bool(ticks["trade_id"].tobytes() == expected.tobytes())  # 3 µs less than comparing arrays
 
     def _emit(self, ticks: Ticks) -> None:
-        self.next_id = int(ticks["trade_id"][-1]) + 1
+        self.next_id, self._strangers = int(ticks["trade_id"][-1]) + 1, 0
         self._last_ts_ns = int(ticks["ts_ns"][-1])
         self._out.append(TickBatch(ticks))
 
@@ -250,6 +226,8 @@ class Splicer:
         """Put arrivals where they are missed, let go what the ids now reach; return how many are new."""
         early = ticks["trade_id"] < (self.next_id or 0)
         new = sum(hole.hold(ticks[early]) for hole in self._holes)
+        later = early & (ticks["ts_ns"] > self._last_ts_ns + NS_PER_S)
+        self._strangers += max(0, int(later.sum()) - new)
         for hole in list(self._holes):
             self._hand_in(hole, now_ns)
         before, self._waiting = len(self._waiting), by_id(self._waiting, ticks[~early])
@@ -373,7 +351,7 @@ class Splicer:
     def _hand_in(self, hole: Hole, now_ns: int) -> None:
         """Give the core what has come for a hole behind the live edge, all together if it is not too much."""
         done = hole.next_id > hole.last_id
-        if (done or len(hole.held) > WAIT_TICKS) and len(ready := hole.ready()):
+        if (done or hole.overflows(now_ns, WAIT_NS, WAIT_TICKS)) and len(ready := hole.ready()):
             self._out.append(TickBatch(ready))
         if done:
             self._close(hole, now_ns)

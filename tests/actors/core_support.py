@@ -60,10 +60,11 @@ class Life:
 
     flags: dict[int, int] = field(default_factory=dict)  # by seq
     params: AnalyticsParams | None = None
+    contiguous: bool = True
 
     def __post_init__(self) -> None:
         begun = state.new("binance:spot:BTCUSDT", self.timeframes_s, self.params)
-        self.core = PairCore(begun, self.memory)
+        self.core = PairCore(begun, self.memory, contiguous=self.contiguous)
         self.rotate()
 
     def take(self, *inputs: Input) -> list[Event]:
@@ -102,7 +103,7 @@ class Life:
         """Begin a segment, and go on from what it says, as after a restart."""
         closed_ns, head = self.core.snapshot()
         self.memory.heads.append((len(self.memory.records), closed_ns, head))
-        self.core = PairCore(state.load(head), self.memory)
+        self.core = PairCore(state.load(head), self.memory, contiguous=self.contiguous)
 
     def rows(self, table: str) -> list[Any]:
         return [row for _, row in sorted(self.tables.get(table, {}).items())]

@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from actors.pair import _splicer
+from actors.pair import splice_of
 from actors.recovery import PairFiles, open_pair
 from feeds.intake import Intake, IntakeRules
-from feeds.splicer import Request
+from feeds.requests import Request
 from feeds.venues import VENUES
 from market.events import Event
 from market.inputs import Clock, Input, TickBatch
@@ -85,7 +85,7 @@ class Story:
         self.files: PairFiles = open_pair(self.folder, PAIR, ENGINE)
         ledger = self.files.core.state.ledger
         venue = VENUES[PAIR.exchange, PAIR.market]
-        self._intake = Intake(venue, PAIR.symbol, _splicer(ledger, venue, 0), RULES, stale=ledger.stale)
+        self._intake = Intake(venue, PAIR.symbol, splice_of(ledger, venue, 0), RULES, stale=ledger.stale)
         self._pending, self._asked = Rows(), list[Request]()
         self._connected = False
         self._remembers()

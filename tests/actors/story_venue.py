@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from feeds.inbox import Arrivals
+from feeds.requests import Latest, Request
 from feeds.sim.history import GeneratedHistory
 from feeds.sim.tape import Trade
 from feeds.sim.wire import trade_json
-from feeds.splicer import Latest, Request
 from market.ticks import TICK, Ticks
 from market.times import NS_PER_MS, NS_PER_S
 

@@ -186,14 +186,23 @@ def test_a_gap_without_ids_counts_no_integers_and_moves_no_edge() -> None:
 # The last ids
 
 
-def test_the_last_ids_are_remembered_in_order_of_arrival_and_no_more() -> None:
+def test_the_newest_trades_ids_are_remembered_in_order_of_time_and_no_more() -> None:
     life = Life(params=SLOW)
     life.take(texts(("late", 9), ("early", 3)), texts(("later", 10)))
-    assert ledger(life).recent_ids == ["late", "early", "later"]
+    assert ledger(life).recent_ids == ["early", "late", "later"]
     many = [(f"id {n}", 11 + n / 1_000) for n in range(MAX_RECENT_IDS + 500)]
     life.take(texts(*many[:700]), texts(*many[700:]))
     life.rotate()
     assert ledger(life).recent_ids == [name for name, _ in many[500:]]
+
+
+def test_trades_that_come_late_push_no_newer_one_out_of_memory() -> None:
+    life = Life(params=SLOW)
+    newest = [(f"new {n}", 100 + n / 1_000) for n in range(MAX_RECENT_IDS)]
+    life.take(texts(*newest))
+    life.take(texts(*[(f"late {n}", 50 + n / 1_000) for n in range(700)]))
+    assert ledger(life).recent_ids == [name for name, _ in newest]
+    assert len(ledger(life).recent_ns) == MAX_RECENT_IDS
 
 
 @pytest.mark.parametrize("contiguous", [True, False])
@@ -212,7 +221,7 @@ def test_a_state_that_knew_of_none_of_this_is_read() -> None:
     life = Life(params=SLOW)
     life.take(TickBatch(at(1, trade_id=8)), GapOpened(10, 12, HOUR_NS, HOUR_NS + 5, 77, "ids jumped"))
     plain = cast("dict[str, Any]", msgspec.msgpack.decode(state.dump(life.core.state)))
-    for name in ("texts_from", "recent_ids"):
+    for name in ("texts_from", "recent_ids", "recent_ns"):
         del plain["ledger"][name]
     del plain["ledger"]["gaps"][0]["counted"]
     assert state.load(msgspec.msgpack.encode(plain)) == life.core.state

@@ -8,7 +8,8 @@ from feeds import overlap as module
 from feeds.doubt import UNPROVEN
 from feeds.overlap import AUDIT_NS, DEAF, MAX_DOUBTS, MISSED, TRUST_NS, Overlap
 from feeds.pace import RETRY_MAX_NS, RETRY_NS
-from feeds.splicer import TOLD_NS, WAIT_NS, Courtesy, Latest
+from feeds.requests import Courtesy, Latest
+from feeds.splicer import TOLD_NS, WAIT_NS
 from market.inputs import GapClosed, GapOpened, Input, TickBatch
 from market.times import NS_PER_MS
 from tests.feeds.overlap_support import T0, Record, Traded, told, trade, trades
@@ -315,8 +316,10 @@ class TestARestart:
         assert story.asked(trades(6, 11), 1 + RETRY_NS) == ["filled 2"]
         assert not story.overlap.open_holes
 
-    def test_of_a_gap_whose_end_is_not_known(self) -> None:
-        story = Story(Overlap(3, ["id 1", "id 5"], trade(5).ts_ns, (2, trade(1).ts_ns)))
+    def test_of_a_gap_that_ends_with_the_last_trade(self) -> None:
+        story = Story(
+            Overlap(3, ["id 1", "id 5"], trade(5).ts_ns, gaps=[(2, trade(1).ts_ns, trade(5).ts_ns)])
+        )
         story.record.stored = {"id 1": trade(1).ts_ns, "id 5": trade(5).ts_ns}
         story.record.gaps = {2: GapOpened(2, 2, trade(1).ts_ns, trade(5).ts_ns, 0, MISSED, counted=False)}
         assert story.asked(trades(0, 5), 1) == [[2, 3, 4]]

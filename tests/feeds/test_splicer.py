@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from feeds import splicer as module
-from feeds.splicer import DOUBTS, RETRY_MAX_NS, RETRY_NS, WAIT_NS, Latest, Page, Request, Splicer
+from feeds.requests import Latest, Page, Request
+from feeds.splicer import DOUBTS, RETRY_MAX_NS, RETRY_NS, WAIT_NS, Splicer
 from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
 from market.ticks import EMPTY
 from market.times import NS_PER_S

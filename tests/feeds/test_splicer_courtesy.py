@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeds.splicer import TOLD_NS, WAIT_NS, Courtesy, Latest, Page, Splicer
+from feeds.requests import Courtesy, Latest, Page
+from feeds.splicer import TOLD_NS, WAIT_NS, Splicer
 from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
 from market.ticks import EMPTY
 from tests.feeds.splicer_support import T0, span, ticks

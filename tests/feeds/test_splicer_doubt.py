@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from feeds.holes import NOTHING_NS
 from feeds.pace import RETRY_NS
-from feeds.splicer import NOT_LISTED, WAIT_NS, Courtesy, Latest, Page, Request, Splicer
+from feeds.requests import Courtesy, Latest, Page, Request
+from feeds.splicer import NOT_LISTED, WAIT_NS, Splicer
 from market.inputs import GapClosed, GapOpened, Input, TickBatch
 from market.ticks import Ticks
 from market.times import NS_PER_S

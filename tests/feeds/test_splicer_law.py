@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeds.splicer import RETRY_MAX_NS, WAIT_NS, Latest, Request, Splicer
+from feeds.requests import Latest, Request
+from feeds.splicer import RETRY_MAX_NS, WAIT_NS, Splicer
 from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
 from market.ticks import Ticks
 from market.times import NS_PER_S

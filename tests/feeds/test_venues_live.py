@@ -475,7 +475,7 @@ async def test_a_gap_longer_than_an_answer(dialect: Dialect, *, counts: bool) ->
 async def test_a_record_begins_some_time_before_its_first_subscription(dialect: Dialect) -> None:
     back_s = 60
     async with serving(dialect, past(300, over_s=100.0)) as fake:
-        listener = Listener(fake, new_splice(dialect.venue, back_s * NS_PER_S))
+        listener = Listener(fake, new_splice(dialect.venue, back_s))
         async with running(listener) as seen:
             await eventually(lambda: seen.intake.subscribed and seen.rows)
             await fake.trade(5)

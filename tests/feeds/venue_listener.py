@@ -10,20 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+from actors.pair import splice_of
+from actors.state import Ledger
 from feeds.intake import Intake, IntakeRules
 from feeds.live import Address, LiveFeed
-from feeds.overlap import Overlap
 from feeds.splice import Splice
-from feeds.splicer import Courtesy, Splicer
 from feeds.venue import Venue
-from market.inputs import Began, GapClosed, GapOpened, Input, TickBatch
-from market.times import NS_PER_S
+from market.inputs import GapClosed, GapOpened, Input, TickBatch
+from tests.actors.core_support import Life
 from tests.feeds.dialect import Dialect, FakeTrade
 from tests.feeds.fake_venue import FakeVenue, past, serving
 from tests.support import eventually
 
 PAST = 20  # trades before the feed begins
-BACK_NS = 3_600 * NS_PER_S
+BACK_S = 3_600
 RULES = IntakeRules(stale_after_s=30.0, close_grace_ms=200, quotes_interval_ms=50)
 T = TypeVar("T")
 
@@ -126,43 +126,14 @@ class Listener:
 
     def again(self) -> Splice:
         """Go on with what the record tells, as after a kill."""
-        opened = [gap.opened for gap in self.gaps if gap.closed is None]
-        rows = self.rows
-        last_ts_ns = max(row.ts_ns for row in rows)
-        if self.venue.rules.contiguous:
-            stored = {int(row.id) for row in rows}
-            edges = [x.last_id + 1 for x, closed in self.gaps if closed is not None]
-            gaps = [
-                (
-                    x.first_id,
-                    x.last_id,
-                    max([x.first_id, *(i + 1 for i in stored if i <= x.last_id)]),
-                    x.from_ns,
-                )
-                for x in opened
-            ]
-            (began,) = self.of(Began)
-            next_id = max([began.trade_id, max(stored) + 1, *edges])
-            return Splicer(next_id, gaps, last_ts_ns, courtesy(self.venue))
-        return Overlap(
-            len(rows) + 1,
-            [row.id for row in rows][-1_024:],
-            last_ts_ns,
-            gaps=[(x.first_id, x.from_ns, x.to_ns) for x in opened],
-            courtesy=courtesy(self.venue),
-        )
+        life = Life(contiguous=self.venue.rules.contiguous)
+        life.take(*self.inputs)
+        return splice_of(life.core.state.ledger, self.venue, BACK_S)
 
 
-def courtesy(venue: Venue, back_ns: int = BACK_NS) -> Courtesy:
-    rules = venue.rules
-    return Courtesy(back_ns, rules.page_limit if rules.pages_by_id else 0, windows=rules.windows)
-
-
-def new_splice(venue: Venue, back_ns: int = BACK_NS) -> Splice:
-    """Begin a record."""
-    if venue.rules.contiguous:
-        return Splicer(None, courtesy=courtesy(venue, back_ns))
-    return Overlap(1, courtesy=courtesy(venue, back_ns))
+def new_splice(venue: Venue, back_s: int = BACK_S) -> Splice:
+    """Begin a record, as a pair does."""
+    return splice_of(Ledger(), venue, back_s)
 
 
 def with_rules(venue: Venue, **rules: Any) -> Venue:
