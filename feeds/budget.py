@@ -18,6 +18,7 @@ from typing import NamedTuple
 MAX_BAN_S = 3 * 86_400.0
 MAX_AHEAD_S = 900.0
 """A turn further ahead than this, or ten windows, is none that anybody waits for: the clock was set back."""
+MAX_STEP_S = 1.0  # clocks of two processes on one machine differ by less
 MAX_TURNS = 4_096
 
 
@@ -28,8 +29,9 @@ class _Turn(NamedTuple):
 
 @dataclass(slots=True)
 class _Book:
-    """The file: until when the venue wants nothing, and the turns taken, in order of time."""
+    """The file: when it was written, until when the venue wants nothing, and the turns, in order of time."""
 
+    written_s: float
     banned_s: float
     turns: deque[_Turn]
 
@@ -38,7 +40,7 @@ class Budget:
     """Give turns in order: in any `per_s` seconds at most `amount` of them, or one that costs more.
 
     Times are of the machine's clock, so that a ban outlives a reboot. What is in the file and cannot be so
-    is not believed.
+    is not believed; what a clock wrote that has been set back since counts from then as it did.
     """
 
     def __init__(
@@ -85,10 +87,13 @@ class Budget:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            raw = os.pread(fd, 16 * MAX_TURNS + 8, 0)
+            raw = os.pread(fd, 16 * MAX_TURNS + 16, 0)
             book = _read(raw, now_s, now_s + max(MAX_AHEAD_S, 10 * self._per_s))
+            was = _written(book)
             yield book
-            if (new := _written(book)) != raw:
+            if _written(book) != was:
+                book.written_s = now_s
+                new = _written(book)
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, new, 0)
         finally:
@@ -98,18 +103,20 @@ class Budget:
 def _read(raw: bytes, now_s: float, latest_s: float) -> _Book:
     """Believe what can be so: a book that somebody else wrote, or nobody, is an empty one."""
     numbers = array("d")
-    if len(raw) % 16 != 8:
-        return _Book(0.0, deque())
+    if len(raw) % 16 or not raw:
+        return _Book(now_s, 0.0, deque())
     numbers.frombytes(raw)
     if not all(map(isfinite, numbers)):
-        return _Book(0.0, deque())
-    banned_s = numbers[0] if numbers[0] <= now_s + MAX_BAN_S else 0.0
-    turns = deque(_Turn(at_s, cost) for at_s, cost in zip(numbers[1::2], numbers[2::2], strict=True))
+        return _Book(now_s, 0.0, deque())
+    back_s = ahead_s if (ahead_s := numbers[0] - now_s) > MAX_STEP_S else 0.0
+    banned_s = numbers[1] - back_s if numbers[1] - back_s <= now_s + MAX_BAN_S else 0.0
+    turns = deque(_Turn(at_s - back_s, cost) for at_s, cost in zip(numbers[2::2], numbers[3::2], strict=True))
     orderly = all(a.at_s <= b.at_s for a, b in pairwise(turns)) and all(turn.cost > 0 for turn in turns)
     if not orderly or (turns and turns[-1].at_s > latest_s):
         turns.clear()
-    return _Book(banned_s, turns)
+    return _Book(numbers[0] - back_s, banned_s, turns)
 
 
 def _written(book: _Book) -> bytes:
-    return array("d", [book.banned_s, *chain.from_iterable([*book.turns][-MAX_TURNS:])]).tobytes()
+    turns = chain.from_iterable([*book.turns][-MAX_TURNS:])
+    return array("d", [book.written_s, book.banned_s, *turns]).tobytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from array import array
 from pathlib import Path
 
@@ -134,13 +133,13 @@ def test_a_ban_outlives_a_reboot_but_not_every_number(path: Path, clock: Clock) 
     "written",
     [
         b"garbage",
-        b"\xff" * 24,
+        b"\xff" * 32,
         b"\xff" * 100_001,
-        array("d", [float("nan"), NOW_S, 1.0]).tobytes(),
-        array("d", [NOW_S + 2 * MAX_BAN_S, NOW_S + 10 * MAX_AHEAD_S, 1.0]).tobytes(),
-        array("d", [0.0, NOW_S, 1.0, NOW_S - 5, 1.0]).tobytes(),
-        array("d", [0.0, NOW_S, -1.0]).tobytes(),
-        array("d", [0.0, NOW_S, float("inf")]).tobytes(),
+        array("d", [NOW_S, float("nan"), NOW_S, 1.0]).tobytes(),
+        array("d", [NOW_S, NOW_S + 2 * MAX_BAN_S, NOW_S + 10 * MAX_AHEAD_S, 1.0]).tobytes(),
+        array("d", [NOW_S, 0.0, NOW_S, 1.0, NOW_S - 5, 1.0]).tobytes(),
+        array("d", [NOW_S, 0.0, NOW_S, -1.0]).tobytes(),
+        array("d", [NOW_S, 0.0, NOW_S, float("inf")]).tobytes(),
     ],
     ids=["text", "bits", "more", "nan", "far future", "disorder", "negative", "infinite"],
 )
@@ -153,25 +152,23 @@ def test_what_cannot_be_is_not_believed(path: Path, clock: Clock, written: bytes
     assert len(path.read_bytes()) < 100
 
 
-def test_a_clock_that_was_set_back_a_little_costs_only_that(path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("step_s", [60.0, 2 * MAX_AHEAD_S, 86_400.0])
+def test_a_clock_that_is_set_back_changes_no_wait(path: Path, clock: Clock, step_s: float) -> None:
     budget = Budget(path, 2, 10.0, clock)
     starts(budget, 2)
-    clock.now_s -= 60
-    assert budget.reserve() == 70
-    clock.now_s -= 2 * MAX_AHEAD_S
-    assert budget.reserve() == 0
+    budget.ban(60.0)
+    clock.now_s -= step_s
+    assert budget.banned_s() == 60
+    assert budget.reserve() == 10
 
 
-def test_a_file_is_small_and_fast(path: Path, clock: Clock) -> None:
+def test_a_file_is_small(path: Path, clock: Clock) -> None:
     budget = Budget(path, 4_800, 60.0, clock)
     for _ in range(2_000):
         budget.reserve(25)
         if path.stat().st_size > 16 * (4_800 // 25 + 2):
             break
     assert path.stat().st_size <= 16 * (4_800 // 25 + 2)
-    began_s = time.perf_counter()
-    budget.reserve(25)
-    assert time.perf_counter() - began_s < 0.1
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
