@@ -26,7 +26,7 @@ from storage.children import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 TIMEFRAMES = ("1s", "1m", "5m", "15m")  # so that every pair has something to say every second
-START_TIMEOUT_S = 300.0  # a hundred pairs on a busy machine
+START_TIMEOUT_S = 900.0  # a hundred pairs on two cores
 STOP_TIMEOUT_S = 70.0
 _CONFIG = """\
 data_dir = {data_dir}
