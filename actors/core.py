@@ -16,7 +16,7 @@ from actors.facts import Fact
 from actors.folds import Folds, Living
 from actors.history import History, Numbered, first_key, key_of, numbered, order_of, replayed, together
 from actors.past import Past
-from actors.restate import Run, changes, moved
+from actors.restate import Run, changes, forget_equals, moved
 from actors.state import (
     DECIDING_TRADES,
     MAX_REVISIONS,
@@ -260,18 +260,19 @@ class PairCore:
     def _restate(self, late: Numbered) -> Flags:
         """Go back before late ticks, fold again without and with them, and write what differs."""
         ledger = self._state.ledger
-        span, known = self._past.rewound(late.ticks)
-        before, after = Run(self._past.folds_of(span)), Run(self._past.folds_of(span))
-        for without, within in replayed(span, known, together([known, late])):
+        found = self._past.rewound(late.ticks)
+        before, after = Run(self._past.folds_of(found)), Run(self._past.folds_of(found))
+        for without, within in replayed(found.span, found.late, together([found.late, late])):
             before.step(without)
             after.step(within)
+            forget_equals(before, after)
         before.advance(ledger.watermark_ns)
         order = order_of(late.ticks)
         newest = late.ticks[-1] if order is None else late.ticks[order[-1]]
         self._reached(newest)
         ledger.watermark_ns = max(ledger.watermark_ns, ledger.last_ts_ns)
         after.advance(ledger.watermark_ns)
-        if not span.rewind.state:  # the archive's ticks make bars again, and nothing that remembers more
+        if not found.whole:  # bars are made again, and nothing that remembers more
             ledger.since_ns = ledger.watermark_ns
             self._out.rows.meta |= self.meta()
         after.folds.fill(self._state.folds)

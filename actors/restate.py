@@ -46,6 +46,14 @@ class Run:
                 self.living[fact.table][fact.row[0]] = fact.row
 
 
+def forget_equals(before: Run, after: Run) -> None:
+    """Drop the closed rows that both have alike: they are not announced, and a long span has many."""
+    theirs = before.closed()
+    alike = {fact.key for fact in after.facts if not fact.lives and _is_known(theirs.get(fact.key), fact)}
+    for run in (before, after):
+        run.facts = [fact for fact in run.facts if fact.lives or fact.key not in alike]
+
+
 def changes(before: Run, after: Run) -> Iterator[tuple[Fact, bool]]:
     """Yield what is to be announced, in order; the flag says that it restates a closed row.
 
