@@ -56,7 +56,7 @@ FRESH = Start()
 class _State(msgspec.Struct, frozen=True):
     """What a Position says: all up to entry `at` is in the record, and entry `added` of the stream's is it.
 
-    The rest is what the tick rule needs of the trades before.
+    The rest is what the tick rule needs of the trades before, and the newest time that was told.
     """
 
     source: Literal["push"] = "push"
@@ -65,6 +65,7 @@ class _State(msgspec.Struct, frozen=True):
     price: float = 0.0
     sign: int = 1
     inferred: int = 0
+    newest_ns: int = 0
 
 
 class _Handed(NamedTuple):
@@ -101,6 +102,7 @@ class PushFeed:
         state = _state(start.position)
         self._at, self._added = state.at, state.added
         self._rule = TickRule(state.price, state.sign, state.inferred)
+        self._newest_ns = max(state.newest_ns, order.newest_ns)
         self._stale = start.stale
         self._failing_ns = clock.now_ns()  # since when the server does not answer; 0: it does
         self._handed_ns, self._beat_ns = 0, int(rules.stale_after_s / 2 * NS_PER_S)
@@ -194,14 +196,16 @@ class PushFeed:
 
     async def _hand_in(self, page: Page) -> None:
         now_ns = clock.now_ns()
-        told = read(page.entries, now_ns, counted=self._rules.counted)
-        doubtful = self._order.doubtful(told.trades)
+        told = read(page.entries, now_ns, self._newest_ns, counted=self._rules.counted)
+        doubtful = self._order.doubtful([*told.trades, *(trade for trade, _ in told.old)])
         known = await self._known(doubtful) if doubtful else set()
+        refused = [why for trade, why in told.old if not self._order.has(trade, known)]
         is_new = self._account(page)
         if not page.entries and not is_new and now_ns - self._handed_ns < self._beat_ns:
             return
         placed = self._order.place(told.trades, known, now_ns)
-        self.duplicates += len(told.trades) - len(placed.trades)
+        self.duplicates += len(told.trades) - len(placed.trades) + len(told.old) - len(refused)
+        self._newest_ns, told = told.newest_ns, told._replace(rejected=told.rejected + refused)
         self._at = page.entries[-1][0].decode() if page.entries else self._at
         self._ready, self._handed_ns = self._inputs(told, placed, now_ns), now_ns
         self._room.clear()
@@ -224,7 +228,7 @@ class PushFeed:
         trades = self._rule.apply(placed.trades)
         ticks, ids = to_ticks([(trade, now_ns) for trade in trades])
         rule = self._rule
-        state = _State("push", self._at, self._added, rule.price, rule.sign, rule.inferred)
+        state = _State("push", self._at, self._added, rule.price, rule.sign, rule.inferred, self._newest_ns)
         position = Position(msgspec.json.encode(state).decode(), rule.inferred)
         out: list[Input] = [*told.rejected, *placed.before, position]
         if trades:

@@ -14,8 +14,9 @@ from msgspec import Meta
 from feeds.frames import RAW_LIMIT, Item, Positive, Seen, Time, Trade, TradeId, cut, field, judge_time
 from market.errors import BadFrame
 from market.inputs import Quote, Rejected
-from market.times import NS_PER_MS
+from market.times import DAY_NS, NS_PER_MS
 
+MAX_BEHIND_DAYS = 30  # a trade restates every bar since: days of them are a matter of seconds, years are not
 MAX_ID_LENGTH = 128
 SIDES = {"": 0, "b": 1, "buy": 1, "s": -1, "sell": -1}
 _TRADE = {"id", "price", "size", "side"}
@@ -28,20 +29,26 @@ Entry: TypeAlias = tuple[bytes, Fields]
 
 
 class Told(NamedTuple):
-    """What a page of entries tells: trades in their order, the latest quote, the latest time of its own."""
+    """What a page of entries tells: trades in their order, the latest quote, the latest time of its own.
+
+    Trades of `old` come too late to be stored; with each is what is to be said if the record lacks it.
+    """
 
     trades: list[Trade]
     quote: Quote | None
     clock_ns: int  # 0: no entry tells the time alone
     rejected: list[Rejected]
+    old: list[tuple[Trade, Rejected]]
+    newest_ns: int  # of all trades and times so far
 
 
-def read(entries: Iterable[Entry], received_ns: int, *, counted: bool) -> Told:
+def read(entries: Iterable[Entry], received_ns: int, newest_ns: int = 0, *, counted: bool) -> Told:
     """Read a page; `counted` says that ids are integers which rise by one, else they are text.
 
-    Never raises: each entry is told or rejected, whole.
+    `newest_ns` is the newest time of the pages before. Never raises: each entry is told or rejected, whole.
     """
     trades, quote, clock_ns, rejected = list[Trade](), None, 0, list[Rejected]()
+    old = list[tuple[Trade, Rejected]]()
     for name, fields in entries:
         try:
             items = list(_items(fields, received_ns, counted=counted))
@@ -49,13 +56,18 @@ def read(entries: Iterable[Entry], received_ns: int, *, counted: bool) -> Told:
             rejected.append(Rejected(received_ns, bad.reason, _raw(name, fields)))
             continue
         for item in items:
-            if isinstance(item, Trade):
-                trades.append(item)
-            elif isinstance(item, Quote):
+            if isinstance(item, Quote):
                 quote = item
             elif isinstance(item, Seen):
                 clock_ns = max(clock_ns, item.ts_ns)
-    return Told(trades, quote, clock_ns, rejected)
+                newest_ns = max(newest_ns, clock_ns)
+            elif isinstance(item, Trade) and item.ts_ns < newest_ns - MAX_BEHIND_DAYS * DAY_NS:
+                old.append((item, Rejected(received_ns, _too_old(fields), _raw(name, fields))))
+                break  # with its quote
+            elif isinstance(item, Trade):
+                trades.append(item)
+                newest_ns = max(newest_ns, item.ts_ns)
+    return Told(trades, quote, clock_ns, rejected, old, newest_ns)
 
 
 def _items(fields: Fields, received_ns: int, *, counted: bool) -> Iterable[Item]:
@@ -82,8 +94,17 @@ def _text(fields: Fields) -> dict[str, str]:
     return {name: value for name, value in body.items() if value}
 
 
+def _too_old(fields: Fields) -> str:
+    name = _time_name(body := _text(fields))
+    return f"{name} {cut(body[name])}: more than {MAX_BEHIND_DAYS} days before the newest"
+
+
+def _time_name(body: Mapping[str, str]) -> str:
+    return "ts_ns" if "ts_ns" in body or "ts_ms" not in body else "ts_ms"
+
+
 def _time(body: dict[str, str], received_ns: int) -> int:
-    name = "ts_ns" if "ts_ns" in body or "ts_ms" not in body else "ts_ms"
+    name = _time_name(body)
     ts_ns = field(body, "ts_ns", name, Time) if name == "ts_ns" else field(body, name, name, _Ms) * NS_PER_MS
     try:
         judge_time(ts_ns, received_ns)

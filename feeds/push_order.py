@@ -38,8 +38,17 @@ class Order(Protocol):
         """Take a page, even an empty one; `known` are those of the doubtful that the record has."""
         ...
 
+    def has(self, trade: Trade, known: Collection[str]) -> bool:
+        """Tell whether the record has a trade, or needs it no more."""
+        ...
+
     @property
     def open_holes(self) -> int: ...
+
+    @property
+    def newest_ns(self) -> int:
+        """The newest time of the record's trades; 0: it has none."""
+        ...
 
 
 class Texts:
@@ -58,6 +67,13 @@ class Texts:
     def open_holes(self) -> int:
         return 0  # what is lost here is lost
 
+    @property
+    def newest_ns(self) -> int:
+        return self._last_ts_ns
+
+    def has(self, trade: Trade, known: Collection[str]) -> bool:
+        return str(trade.id) in self._recent or str(trade.id) in known
+
     def doubtful(self, trades: Iterable[Trade]) -> list[Trade]:
         return [x for x in trades if x.ts_ns <= self._forgot_ns and x.id not in self._recent]
 
@@ -67,9 +83,8 @@ class Texts:
     def place(self, trades: Iterable[Trade], known: Collection[str], now_ns: int) -> Placed:
         fresh = []
         for trade in trades:
-            name = str(trade.id)
-            if name not in self._recent and name not in known:
-                self._recent[name] = trade.ts_ns
+            if not self.has(trade, known):
+                self._recent[str(trade.id)] = trade.ts_ns
                 fresh.append(trade)
         self._forget()
         fresh.sort(key=lambda x: x.ts_ns)
@@ -134,9 +149,17 @@ class Counted:
         fresh = sorted(late + new, key=lambda x: x.ts_ns)
         return Placed(before, fresh, self._closed(now_ns))
 
+    def has(self, trade: Trade, known: Collection[str]) -> bool:  # noqa: ARG002
+        trade_id = int(trade.id)
+        return trade_id < (self.next_id or 0) and self._hole_of(trade_id) is None
+
     @property
     def open_holes(self) -> int:
         return len(self._open)
+
+    @property
+    def newest_ns(self) -> int:
+        return self._last_ts_ns
 
     def _begun(self, trades: Sequence[Trade]) -> list[Input]:
         if self.next_id is not None or not trades:
@@ -159,13 +182,17 @@ class Counted:
 
     def _fills(self, trade_id: int) -> bool:
         """Strike an id off what is missing; tell whether it was."""
-        at = bisect_right(self._holes, trade_id, key=lambda hole: hole.first) - 1
-        if at < 0 or trade_id > self._holes[at].last:
+        at = self._hole_of(trade_id)
+        if at is None:
             return False
         gap, first, last = self._holes[at]
         parts = [Hole(gap, first, trade_id - 1), Hole(gap, trade_id + 1, last)]
         self._holes[at : at + 1] = [part for part in parts if part.first <= part.last]
         return True
+
+    def _hole_of(self, trade_id: int) -> int | None:
+        at = bisect_right(self._holes, trade_id, key=lambda hole: hole.first) - 1
+        return at if at >= 0 and trade_id <= self._holes[at].last else None
 
     def _closed(self, now_ns: int) -> list[Input]:
         """Close gaps that lack nothing any more, and the oldest where there are too many to remember."""

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.frames import MAX_AHEAD_NS, Trade
-from feeds.push_fields import Entry, Told, read
+from feeds.push_fields import MAX_BEHIND_DAYS, Entry, Told, read
 from market.inputs import Quote
-from market.times import NS_PER_MS
+from market.times import DAY_NS, NS_PER_MS
 
 NOW_NS = 1_700_000_000_000_000_000
 TRADE = {"id": "a-1", "price": "100.5", "size": "0.25", "side": "buy", "ts_ns": str(NOW_NS)}
@@ -97,6 +97,21 @@ def test_quotes_clocks_and_a_trade_with_its_quote() -> None:
 )
 def test_what_is_refused_names_the_field(change: dict[str, str], reason: str) -> None:
     assert refusal(**TRADE | change) == reason
+
+
+def test_a_trade_long_before_the_newest_in_the_stream_is_told_apart_with_why() -> None:
+    limit_ns = NOW_NS - MAX_BEHIND_DAYS * DAY_NS
+    just, older = (entry(**TRADE | {"id": f"-{n}", "ts_ns": str(limit_ns - n)}) for n in (0, 1))
+    with_quote = entry(**TRADE | QUOTE | {"ts_ns": str(limit_ns - 1)})
+    found = told(older, entry(**TRADE), just, older, with_quote)
+    assert [trade.id for trade in found.trades] == ["-1", "a-1", "-0"]
+    assert (found.quote, found.rejected, found.newest_ns) == (None, [], NOW_NS)
+    (trade, why), _ = found.old
+    assert trade.id == "-1"
+    assert why.reason == f"ts_ns {limit_ns - 1}: more than 30 days before the newest"
+    assert why.raw.startswith(b"1700-0 id=-1")
+    assert len(read([older], NOW_NS, NOW_NS, counted=False).old) == 1
+    assert len(told(entry(ts_ns=str(NOW_NS)), older).old) == 1
 
 
 def test_a_counted_id_is_an_integer() -> None:

@@ -95,6 +95,16 @@ def test_a_jump_is_a_gap_and_is_filled_in_any_order() -> None:
     assert (names(put(order, 6, 7, 8)), order.open_holes) == ([], 0)
 
 
+def test_what_the_record_has_is_told_from_what_it_lacks() -> None:
+    counted = Counted(5)
+    assert not any(counted.has(trade(n), ()) for n in (5, 9))
+    put(counted, 5, 9)
+    assert [n for n in range(12) if not counted.has(trade(n), ())] == [6, 7, 8, 10, 11]
+    texts = Texts(3, ["b"], 20)
+    assert [name for name in "abc" if texts.has(trade(name), {"a"})] == ["a", "b"]
+    assert (texts.newest_ns, counted.newest_ns) == (20, 9)
+
+
 def test_a_deleted_entry_is_the_reason_of_the_next_jump() -> None:
     order = Counted(5)
     order.lost(2, "2 entries were deleted")
