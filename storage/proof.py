@@ -14,7 +14,7 @@ import duckdb
 
 from market.rows import Row, timeframe_text
 from market.times import DAY_NS, NS_PER_S
-from storage import proof_found
+from storage import proof_found, proof_told
 from storage.proof_sql import Check, Ids, announced_as_stored, differences
 from storage.reads import seen
 from storage.schema import candles_table
@@ -67,7 +67,9 @@ def prove(
     def claims() -> list[Claim]:
         ids = Ids(contiguous, _texts_from(cursor))
         every = [*_checks(sorted(timeframes_s), ids)]
-        if how := proof_found.made(cursor):
+        how = proof_found.made(cursor)
+        every.append(proof_told.parameters(known=how is not None))
+        if how:
             every += proof_found.checks(how, sorted(timeframes_s), ids)
         return [_claim(cursor, check) for check in every]
 
@@ -99,6 +101,7 @@ def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
         yield _gaps_true()
     else:
         yield _gaps_closed()
+    yield from proof_told.gaps()
     for timeframe_s in timeframes_s:
         yield _candles(timeframe_s, ids)
     for timeframe_s in timeframes_s[1:]:
@@ -110,7 +113,7 @@ def _checks(timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
         yield announced_as_stored(
             candles_table(timeframe_s), "CANDLE", f"AND data->>'timeframe' = '{timeframe_text(timeframe_s)}'"
         )
-    yield announced_as_stored("order_flow", "ORDER_FLOW")
+    yield from proof_told.flow()
 
 
 def _sequence(table: str) -> Check:

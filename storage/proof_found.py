@@ -16,6 +16,7 @@ import msgspec
 
 from market.rows import timeframe_text
 from market.times import DAY_NS, NS_PER_S
+from storage import proof_told
 from storage.proof_sql import Check, Ids, announced_as_stored, differences
 from storage.schema import candles_table
 
@@ -67,19 +68,23 @@ class Made(msgspec.Struct):
 
 
 def made(cursor: duckdb.DuckDBPyConnection) -> Made | None:
-    """Read what the file says of it; None: it was never told."""
+    """Read what the file says of it; None: it does not, or nothing that can be read."""
     found = cursor.execute("SELECT value FROM meta WHERE key = 'analytics'").fetchall()
-    return msgspec.json.decode(found[0][0], type=Made) if found else None
+    try:
+        return msgspec.json.decode(found[0][0], type=Made) if found else None
+    except msgspec.MsgspecError:
+        return None
 
 
 def checks(how: Made, timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
     yield _profile_totals(how)
     yield _profile_areas(how)
-    yield announced_as_stored("market_profile", "PROFILE_UPDATE", each=True)
+    yield announced_as_stored("market_profile", "PROFILE_UPDATE", join="FULL JOIN")
     for timeframe_s in timeframes_s:
         if not how.gaps.min_gap_ticks and not how.gaps.min_gap_atr:
             yield _gaps(how, timeframe_s)
         yield _zones(how, timeframe_s)
+        yield from proof_told.living(how.since_ns, timeframe_s)
     opened = ("gap_type", "top", "bottom", "created_at")
     yield announced_as_stored("fair_value_gaps", "FVG_OPENED", compared=opened)
     filled = "fair_value_gaps WHERE status = 'FILLED'"
@@ -88,7 +93,7 @@ def checks(how: Made, timeframes_s: Sequence[int], ids: Ids) -> Iterator[Check]:
     yield _steps(how)
     yield _labels(how)
     yield _latest_state(how)
-    yield announced_as_stored("market_state", "PHYSICS_UPDATE", each=True)
+    yield announced_as_stored("market_state", "PHYSICS_UPDATE", join="FULL JOIN")
     yield _flags(how, ids)
 
 
@@ -262,21 +267,31 @@ def _zones(how: Made, timeframe_s: int) -> Check:
 
 
 def _steps(how: Made) -> Check:
+    """Expect the first after the first trade, and the last at what was announced or the last trade's step."""
+    step_ns, since_ns = how.state.step_ns, how.since_ns
     return Check(
         "market_state has a row at the end of every step, none missing",
         "SELECT count(*) FROM market_state",
         f"""
         WITH rows AS (
             SELECT epoch_ns(timestamp) AS key, lag(key) OVER (ORDER BY key) AS before FROM market_state
-            WHERE epoch_ns(timestamp) > {how.since_ns}
-        ), wanted AS (
-            SELECT (min(epoch_ns(timestamp)) // {how.state.step_ns} + 1) * {how.state.step_ns} AS first
+            WHERE epoch_ns(timestamp) > {since_ns}
+        ), traded AS (
+            SELECT (min(epoch_ns(timestamp)) // {step_ns} + 1) * {step_ns} AS first,
+                max(epoch_ns(timestamp)) // {step_ns} * {step_ns} AS last
             FROM ticks
+        ), ends AS (
+            SELECT last AS key FROM traded WHERE last >= first
+            UNION ALL
+            SELECT epoch_ns(timestamp) FROM events WHERE event = 'PHYSICS_UPDATE'
         )
         SELECT key, concat('follows ', coalesce(make_timestamp_ns(before)::VARCHAR, 'nothing')) AS fault
-        FROM rows, wanted
-        WHERE key - before <> {how.state.step_ns} OR key % {how.state.step_ns} <> 0
-            OR (before IS NULL AND {how.since_ns} = 0 AND key <> first)
+        FROM rows, traded
+        WHERE key - before <> {step_ns} OR key % {step_ns} <> 0
+            OR (before IS NULL AND {since_ns} = 0 AND key <> first)
+        UNION ALL
+        SELECT max(key), 'the last is missing' FROM ends
+        HAVING max(key) > greatest({since_ns}, (SELECT coalesce(max(key), 0) FROM rows))
         """,
     )
 

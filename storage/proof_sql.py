@@ -36,10 +36,11 @@ class Check(NamedTuple):
 
 
 def announced_as_stored(
-    rows: str, event: str, which: str = "", *, compared: Sequence[str] = (), each: bool = False
+    rows: str, event: str, which: str = "", *, compared: Sequence[str] = (), join: str = "JOIN"
 ) -> Check:
-    """Compare each stored row, or columns of it, with its latest announcement; `each` must have one.
+    """Compare each stored row, or columns of it, with its latest announcement.
 
+    A `join` other than JOIN says that rows (LEFT), announcements (RIGHT) or both (FULL) must have the other.
     `rows` is a table, with a WHERE clause for some of its rows.
     """
     table = rows.partition(" ")[0]
@@ -60,7 +61,7 @@ def announced_as_stored(
         ), expected AS (
             SELECT {typed}, {_key(table)} AS bar FROM latest
         )
-        {differences(table, dict.fromkeys(wanted), "announced as", join="LEFT JOIN" if each else "JOIN")}
+        {differences(table, dict.fromkeys(wanted), "announced as", join=join)}
         """,
         key_is_time=key == "timestamp",
     )

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import orjson
 
-from market.rows import Candle, EventRow, OrderFlow, Row, Rows, TickRows, timeframe_text
+from market.rows import Candle, EventRow, GapRow, OrderFlow, Row, Rows, TickRows, timeframe_text
 from market.ticks import Ticks
 from market.times import DAY_NS, NS_PER_S, rfc3339
 
@@ -45,6 +45,24 @@ def announcement(seq: int, event: str, row: Candle | OrderFlow, **more: str) -> 
     fields = row._asdict()
     data = orjson.dumps({"timestamp": rfc3339(fields.pop("ts_ns"))} | fields | more)
     return EventRow(seq, row.ts_ns, event, data)
+
+
+def keep_gap(rows: Rows, gap: GapRow) -> None:
+    """Add a gap, and the event that told of it as it is."""
+    fields = gap._asdict()
+    for name, column in (
+        ("from_ns", "from_time"),
+        ("to_ns", "to_time"),
+        ("detected_ns", "detected_at"),
+        ("filled_ns", "filled_at"),
+    ):
+        ts_ns = fields.pop(name)
+        fields[column] = None if ts_ns is None else rfc3339(ts_ns)
+    name = "DATA_GAP_FILLED" if gap.status == "FILLED" else "DATA_GAP"
+    rows.insert("data_gaps", gap)
+    rows.insert(
+        "events", EventRow(len(rows.inserted["events"]) + 1, gap.detected_ns, name, orjson.dumps(fields))
+    )
 
 
 def by_bar(trades: list[Trade], width_ns: int) -> dict[int, list[Trade]]:
