@@ -67,6 +67,7 @@ class QuestDB:
         Raises Fatal for a server that is too old or refuses the credentials, and for a table of another
         shape; Retryable for one that does not answer.
         """
+        self._lines.close()  # the server remembers on a connection what the tables were
         schema.prepare(self._sql)
 
     def write_trades(self, batch: Sequence[TradeRows]) -> Written:

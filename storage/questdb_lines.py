@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from market.errors import Fatal, Retryable
+from storage.questdb_sql import shown
 from storage.questdb_url import Address
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Lines:
 
         One bad row refuses its whole request, so what follows it goes out in requests of 1, 2, 4 ... rows
         until another one is found. `suspect` is called at the first, to raise if it is the table that is
-        wrong. Raises Retryable; what was sent before it may be stored.
+        wrong; if not, it may be the connection, on which the server remembers a table that is there no more:
+        the rows are sent again on another one. Raises Retryable; what was sent before it may be stored.
         """
         refusals: list[Refusal] = []
         start, step, suspected = 0, len(frame), False
@@ -43,8 +45,10 @@ class Lines:
                 start, step = start + step, step * 2
                 continue
             if not suspected:
+                self.close()
                 suspect()
                 suspected = True
+                continue
             if refused.row == 0:
                 refusals.append(Refusal(start, refused.reason))
                 start, step = start + 1, 1
@@ -89,11 +93,11 @@ class Lines:
     def _fault(self, error: questdb.QuestDBError) -> Exception:
         import questdb  # noqa: PLC0415
 
-        reason = f"QuestDB at {self._address}: {' '.join(str(error).split())}"
+        reason = f"QuestDB at {self._address}: {shown(error)}"
         if error.code == questdb.QuestDBErrorCode.AuthError:
             return Fatal(f"{reason}; the credentials in questdb.url are not accepted")
         if error.code == questdb.QuestDBErrorCode.ConfigError:
-            return Fatal(f"questdb.url: {error}")
+            return Fatal(f"questdb.url: {shown(error)}")
         return Retryable(reason)
 
 
@@ -113,4 +117,4 @@ def row_refusal(text: str) -> Refusal | None:
     if answer.get("code") != "invalid" and "errno: -1," not in message:
         return None
     reason = message.removeprefix("failed to parse line protocol:errors encountered on line(s):").strip()
-    return Refusal(line - 1, re.sub(r"^error in line \d+: ", "", reason))
+    return Refusal(line - 1, shown(re.sub(r"^error in line \d+: ", "", reason)))

@@ -12,7 +12,7 @@ import structlog
 
 from market.errors import Fatal
 from storage.questdb_migrations import Migration, migrate, migrations
-from storage.questdb_sql import Sql, literal
+from storage.questdb_sql import Sql, literal, shown
 
 OLDEST = (9, 0)  # binary numbers in the line protocol, and materialized views that are no preview
 
@@ -112,7 +112,7 @@ def resume(sql: Sql) -> None:
     """Have tables go on whose writing stopped, as after a full disk; they keep what they had accepted."""
     for name, message in sql.rows("SELECT name, errorMessage FROM wal_tables() WHERE suspended"):
         if name == VIEW or name in {table.name for table in TABLES}:
-            log.warning("questdb_table_resumed", table=name, stopped_by=message)
+            log.warning("questdb_table_resumed", table=name, stopped_by=shown(message))
             kind = "MATERIALIZED VIEW" if name == VIEW else "TABLE"
             sql.rows(f"ALTER {kind} {name} RESUME WAL")
 
@@ -121,5 +121,5 @@ def _refresh(sql: Sql) -> None:
     """Have the view computed anew where its base was cut under it."""
     ask = "SELECT invalidation_reason FROM materialized_views()"
     for (reason,) in sql.rows(f"{ask} WHERE view_name = '{VIEW}' AND view_status = 'invalid'"):
-        log.warning("questdb_view_refreshed", view=VIEW, invalid_by=reason)
+        log.warning("questdb_view_refreshed", view=VIEW, invalid_by=shown(reason))
         sql.rows(f"REFRESH MATERIALIZED VIEW {VIEW} FULL")

@@ -147,6 +147,25 @@ async def test_an_unknown_side_is_null(server: EmbeddedQuestDB, store: QuestDB) 
     assert ask(server, "SELECT side FROM trades WHERE symbol = 'sideless'") == [[None]]
 
 
+async def test_rows_for_a_table_that_was_made_again_are_good(server: EmbeddedQuestDB, store: QuestDB) -> None:
+    def write(seq: int) -> tuple[int, int]:
+        rows = ticks((seq, EIGHTH), (seq + 1, EIGHTH + 1_000))
+        return store.write_trades([TradeRows("again", "b", seq, rows)])
+
+    types = "SELECT type FROM table_columns('trades') WHERE \"column\" = 'price'"
+    assert write(1) == (2, 0)
+    ask_ddl(server, "ALTER TABLE trades ALTER COLUMN price TYPE BOOLEAN")
+    await eventually(lambda: ask(server, types) == [["BOOLEAN"]])
+    write(3)  # the server's memory of the table, on this connection, lasts for one more request
+    with pytest.raises(Fatal, match="price is BOOLEAN"):
+        write(3)
+    ask_ddl(server, "DROP TABLE trades")
+    store.prepare()
+    assert write(5) == (2, 0)
+    await eventually(lambda: ask(server, "SELECT seq FROM trades WHERE symbol = 'again'") == [[5], [6]])
+    assert ask(server, "SELECT count() FROM dead_letters WHERE symbol = 'again'") == [[0]]
+
+
 async def test_a_row_that_cannot_be_stored_is_a_dead_letter_and_the_rest_goes_on(
     server: EmbeddedQuestDB, store: QuestDB
 ) -> None:

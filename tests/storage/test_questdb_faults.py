@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,30 @@ def test_another_service_on_the_port_is_told(tmp_path: Path) -> None:
                 QuestDB(f"http::addr=127.0.0.1:{port};").prepare()
         finally:
             other.kill()
+
+
+def test_what_no_questdb_says_is_shown_as_one_printable_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(2):
+                caller, _ = listener.accept()
+                with caller:
+                    caller.recv(1 << 16)
+                    caller.sendall(b"\x00\x1b[31m\xff" * 500)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(answer)
+            store = QuestDB(f"http::addr=127.0.0.1:{listener.getsockname()[1]};", timeout_s=5.0)
+            for call in (
+                store.ping,
+                lambda: store.write_trades([TradeRows("x", "b", 1, ticks((1, EIGHTH)))]),
+            ):
+                with pytest.raises(Retryable) as caught:
+                    call()
+                assert str(caught.value).isprintable()
+                assert len(str(caught.value)) < 1_000
+            store.close()
 
 
 @pytest.fixture(scope="module")
