@@ -237,9 +237,8 @@ def resync(
     settings = _settings(config)
     wanted = [Pair.parse(text) for text in pairs or []]
     from daemon.control import NoDaemon, call
-    from daemon.similar import time_ns
 
-    from_ns = time_ns(since, "--from") if since is not None else 0
+    from_ns = _instant(since, "--from") if since is not None else 0
     keys = [pair.key for pair in wanted]
     try:
         begun = call(
@@ -266,7 +265,7 @@ def similar(
     settings, wanted = _settings(config), Pair.parse(pair)
     from daemon import similar as neighbours
 
-    at_ns = neighbours.time_ns(at) if at is not None else None
+    at_ns = _instant(at, "--at") if at is not None else None
     found = neighbours.similar(settings, wanted, at_ns, k)
     for one in neighbours.lines(found):
         typer.echo(one)
@@ -310,6 +309,16 @@ def replay(
 
     wanted = Pair.parse(pair) if pair else recorded_pair(files)
     raise typer.Exit(service.replay(settings, files, wanted, factor))
+
+
+def _instant(text: str, option: str) -> int:
+    """Read a time; raise UsageError for one that 64 bits of nanoseconds cannot tell."""
+    from daemon.similar import time_ns
+
+    instant_ns = time_ns(text, option)
+    if not -(2**63) <= instant_ns < 2**63:
+        raise UsageError(f"{option} {text!r}: expected a time between the years 1678 and 2261")
+    return instant_ns
 
 
 def _speed(text: str) -> float:

@@ -92,6 +92,19 @@ def test_help_names_every_command_of_the_contract(folder: Path) -> None:
         assert "--config" in marketd(folder, command, "--help").stdout
 
 
+@pytest.mark.parametrize("told", ["1600-01-01", "2300-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "arguments", [["resync", "questdb", "--from"], ["similar", "binance:spot:BTCUSDT", "--at"]]
+)
+def test_a_time_beyond_64_bits_is_the_users_mistake(folder: Path, arguments: list[str], told: str) -> None:
+    ended = marketd(folder, *arguments, told)
+    assert ended.returncode == 2
+    assert (
+        ended.stderr
+        == f"marketd: {arguments[-1]} '{told}': expected a time between the years 1678 and 2261\n"
+    )
+
+
 def test_the_version(folder: Path) -> None:
     assert marketd(folder, "--version").stdout.startswith("marketd 0.")
 
