@@ -81,6 +81,7 @@ class LiveFeed:
         self._list_pace = Pace()
         self._told: set[str] = set()  # unknown kinds of messages, at most MAX_UNKNOWN and the others
         self._told_engine, self._told_failure = "online", ""
+        self._told_renumbered = False
 
     async def run(self) -> None:
         """Keep the connections until cancelled."""
@@ -166,6 +167,9 @@ class LiveFeed:
         for kind in self.intake.unknown.keys() - self._told:
             self._told.add(kind)
             log.warning("message_unknown", symbol=self._symbol, kind=kind)
+        if (renumbered := self.intake.splicer.renumbered) != self._told_renumbered:
+            self._told_renumbered = renumbered
+            log.error("ids_began_anew" if renumbered else "ids_go_on", symbol=self._symbol)
         if (engine := self.intake.engine or "online") != self._told_engine:
             self._told_engine = engine
             log.warning("venue_engine", symbol=self._symbol, state=engine)
