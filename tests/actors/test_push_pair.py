@@ -13,8 +13,9 @@ import redis.asyncio
 from actors.pair import PairService
 from actors.spec import PairSpec, PushSource
 from market.pairs import Pair
-from tests.actors.pair_support import QUICK, tables, working
-from tests.push_support import STREAM, DurableRedis, durable, trade
+from market.times import DAY_NS
+from tests.actors.pair_support import QUICK, candles, tables, working
+from tests.push_support import START_NS, STREAM, DurableRedis, durable, trade
 from tests.support import eventually
 
 PAIR = Pair("pool", "dex", "WETH-USDC")
@@ -107,3 +108,25 @@ async def test_sides_that_nobody_told_are_marked_in_the_file(client: Any, spec: 
         out = spec.folder / "out.json"
         await service.query("SELECT value FROM meta WHERE key = 'sides_inferred'", "json", out)
         assert '"value":"2"' in out.read_text()
+
+
+async def test_a_trade_ten_days_late_stops_nothing(client: Any, spec: PairSpec) -> None:
+    spec = replace(spec, engine=replace(QUICK, timeframes_s=(60, 300, 900)))
+    late, too_late = (trade(n, ts_ns=START_NS - days * DAY_NS) for n, days in ((1_000, 10), (1_001, 31)))
+    async with working(spec) as service:
+        await push(client, trade(0))  # in one page they would be put in order
+        await has(service, ticks=1)
+        await push(client, late, too_late, trade(600))
+        await has(service, ticks=3, rejected=1)
+        assert all(ok for _, ok, _ in await service.prove())
+    async with working(spec) as service:
+        await push(client, late, trade(1_200))
+        await has(service, ticks=4, duplicates=1)
+        assert all(ok for _, ok, _ in await service.prove())
+    read = tables(spec.folder)
+    volumes = [row.volume for row in candles(read, 60)]
+    assert (len(volumes), volumes[0], set(volumes[1:-2]), volumes[-2:]) == (14_402, 0.5, {0.0}, [0.5, 0.5])
+    assert len(read["events"]) < 100_000
+    assert [row[1] for row in read["rejected"]] == [
+        f"ts_ns {START_NS - 31 * DAY_NS}: more than 30 days before the newest"
+    ]

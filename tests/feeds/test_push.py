@@ -227,38 +227,6 @@ async def test_a_collector_that_pushes_again_doubles_nothing(client: Any, runnin
     assert journal.asked == [names(*range(50))]
 
 
-async def test_a_trade_long_before_the_newest_is_refused_unless_the_record_has_it(
-    client: Any, running: DurableRedis
-) -> None:
-    journal, day_ns = Journal(running.url), 86_400 * 10**9
-    old = [trade(n, ts_ns=START_NS - day_ns * 31 + n) for n in range(3)]
-    async with journal.living():
-        await push(client, old[0], trade(10), old[1])
-        await eventually(lambda: journal.ids and journal.of(Rejected))
-    async with journal.living() as feed:  # which knows the newest from the journal
-        await push(
-            client, *old, {"ts_ns": str(START_NS + 10 * day_ns)}, trade(11, ts_ns=START_NS - 25 * day_ns)
-        )
-        await push(client, trade(12))
-        await eventually(lambda: trade(12)["id"] in journal.ids)
-        assert (feed.duplicates, feed.rejected) == (1, 3)
-    assert journal.ids == names(0, 10, 12)
-    assert {one.reason.partition(": ")[2] for one in journal.of(Rejected)} == {
-        "more than 30 days before the newest"
-    }
-
-
-async def test_counted_ids_that_came_too_late_stay_missing(client: Any, running: DurableRedis) -> None:
-    journal, old_ns = Journal(running.url, replace(RULES, counted=True)), START_NS - 31 * 86_400 * 10**9
-    async with journal.living() as feed:
-        await push(client, trade(5, 5))
-        await eventually(lambda: journal.ids)
-        await push(client, trade(6, 6, ts_ns=old_ns), trade(5, 5, ts_ns=old_ns), trade(7, 7))
-        await eventually(lambda: len(journal.ids) == 2)
-        assert (feed.rejected, feed.duplicates, feed.status()["holes"]) == (1, 1, 1)
-    assert [(one.first_id, one.last_id) for one in journal.of(GapOpened)] == [(6, 6)]
-
-
 async def test_entries_deleted_unread_are_a_gap_without_ids(client: Any, running: DurableRedis) -> None:
     journal = Journal(running.url)
     async with journal.living():
