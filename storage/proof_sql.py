@@ -61,7 +61,7 @@ def announced_as_stored(
         ), expected AS (
             SELECT {typed}, {_key(table)} AS bar FROM latest
         )
-        {differences(table, dict.fromkeys(wanted), "announced as", join=join)}
+        {differences(rows, dict.fromkeys(wanted), "announced as", join=join)}
         """,
         key_is_time=key == "timestamp",
     )
