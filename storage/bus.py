@@ -21,6 +21,7 @@ ENTRY_BYTES = 640  # a candle's 420-byte message takes 450; the rest is for long
 MAX_STREAM_ENTRIES = 10_000
 SNAPSHOT_TTL_S = 60
 _PER_EVENT = 3  # commands
+_TORN, _FOREIGN = "stream_with_hole", "stream_of_another_record"
 
 Message: TypeAlias = tuple[int, bytes]
 """An event's seq and its JSON."""
@@ -50,8 +51,8 @@ class Sent(NamedTuple):
 class Bus:
     """A writer on one connection, which it never renews behind the caller's back.
 
-    After a loss every send raises until `resume_points` was asked: the server may have come back empty, and
-    a stream that went on in the middle could never be given its beginning.
+    After a loss, of the connection or of a stream, every send raises until `resume_points` was asked: the
+    server may have come back empty, and a stream that went on in the middle never gets its beginning.
     """
 
     def __init__(self, url: str, maxlen: int = MAX_STREAM_ENTRIES, timeout_s: float = 3.0) -> None:
@@ -60,7 +61,8 @@ class Bus:
         self._connection = _connection(url, timeout_s)
         self._lock = asyncio.Lock()
         self._lost = False
-        self._torn: set[str] = set()
+        self._spoilt: dict[str, str] = {}  # symbol: why its stream must go
+        self._ends: dict[str, int] = {}  # by symbol: the last id that is ours; 0: there is no stream yet
 
     async def resume_points(self, last_seqs: Mapping[str, int]) -> dict[str, int]:
         """Ask after which seq each symbol's stream wants events; 0 where there is no stream.
@@ -73,12 +75,13 @@ class Bus:
         points = {}
         for (symbol, last), reply in zip(last_seqs.items(), replies, strict=True):
             points[symbol] = _last_id(reply)
-            if not 0 <= points[symbol] <= last or symbol in self._torn:
-                fact = "stream_with_hole" if symbol in self._torn else "stream_of_another_record"
+            if not 0 <= points[symbol] <= last or symbol in self._spoilt:
+                fact = self._spoilt.get(symbol, _FOREIGN)
                 log.warning(fact, symbol=symbol, stream=points[symbol], record=last)
                 await self._ask([_pack(b"DEL", _stream(symbol))])
-                self._torn.discard(symbol)
+                self._spoilt.pop(symbol, None)
                 points[symbol] = 0
+        self._ends |= points
         self._lost = False
         return points
 
@@ -93,7 +96,16 @@ class Bus:
         commands = self._event_commands(events)
         for symbol, fields in (snapshots or {}).items():
             commands += _snapshot_commands(symbol, fields)
-        return self._judge(events, await self._ask(commands))
+        replies = await self._ask(commands)
+        if gone := self._gone(events, replies):
+            self._lost = True
+            raise Retryable(f"Redis: the stream of {gone} is gone")
+        sent = self._judge(events, replies)
+        for symbol, ahead in self._ahead(events, replies).items():
+            if not await self._holds(symbol, ahead):
+                self._spoilt[symbol] = _FOREIGN
+                sent.refused[symbol] = "its stream holds an entry of another record"
+        return sent
 
     async def publish(self, symbol: str, events: Sequence[Message]) -> int:
         """Write one pair's events; return how many its stream already held."""
@@ -130,13 +142,24 @@ class Bus:
         commands = []
         for symbol, batch in events.items():
             stream, channel = _stream(symbol), f"state_update:{symbol}"
+            known = [b"NOMKSTREAM"] if self._ends.get(symbol) else []  # a lost one begins where it began
             for seq, message in batch:
                 commands.append(
-                    _pack(b"XADD", stream, b"MAXLEN", b"~", self.maxlen, f"{seq}-0", b"m", message),
+                    _pack(b"XADD", stream, *known, b"MAXLEN", b"~", self.maxlen, f"{seq}-0", b"m", message),
                 )
                 commands.append(_pack(b"PUBLISH", b"state_update", message))
                 commands.append(_pack(b"PUBLISH", channel, message))
         return commands
+
+    def _gone(self, events: Mapping[str, Sequence[Message]], replies: list[Any]) -> str | None:
+        """Tell whose stream somebody has deleted: nothing was added to it."""
+        at = 0
+        for symbol, batch in events.items():
+            end = at + _PER_EVENT * len(batch)
+            if None in replies[at:end:_PER_EVENT]:
+                return symbol
+            at = end
+        return None
 
     def _judge(self, events: Mapping[str, Sequence[Message]], replies: list[Any]) -> Sent:
         replayed, refused, at = 0, {}, 0
@@ -149,9 +172,33 @@ class Bus:
             if errors:
                 refused[symbol] = str(errors[0])
             if _has_hole(adds, replays):
-                self._torn.add(symbol)
+                self._spoilt[symbol] = _TORN
             at = end
         return Sent(replayed, refused, sum(isinstance(r, ResponseError) for r in replies[at:]))
+
+    def _ahead(self, events: Mapping[str, Sequence[Message]], replies: list[Any]) -> dict[str, list[Message]]:
+        """Follow the streams' ends; return the replays of what we do not know to be there."""
+        ahead: dict[str, list[Message]] = {}
+        adds = iter(replies[::_PER_EVENT])
+        for symbol, batch in events.items():
+            for (seq, message), reply in zip(batch, adds, strict=False):
+                if not isinstance(reply, ResponseError):
+                    self._ends[symbol] = seq
+                elif _is_replay(reply) and symbol in self._ends and seq > self._ends[symbol]:
+                    ahead.setdefault(symbol, []).append((seq, message))
+        return ahead
+
+    async def _holds(self, symbol: str, ahead: Sequence[Message]) -> bool:
+        """Tell whether a stream has these, as when a connection that hung was heard in the end."""
+        first, last = ahead[0][0], ahead[-1][0]
+        (reply,) = await self._ask([_pack(b"XRANGE", _stream(symbol), f"{first}-0", f"{last}-0")])
+        if isinstance(reply, ResponseError):
+            raise Retryable(f"Redis: {reply}")
+        found = dict(reply)
+        if any(found.get(b"%d-0" % seq) != [b"m", message] for seq, message in ahead):
+            return False
+        self._ends[symbol] = max(last, self._ends[symbol])
+        return True
 
     async def _ask(self, commands: Sequence[bytes]) -> list[Any]:
         """Send the commands and read an answer to each: an error of the server's is an answer."""

@@ -128,6 +128,27 @@ async def test_a_restarted_empty_server_gets_everything_again(
     assert facts == ["redis_lost", "redis_back"]
 
 
+@pytest.mark.parametrize("act", ["flush", "alien"])
+async def test_streams_that_somebody_spoils_are_filled_again(
+    service: SignalService, path: Path, reader: Any, act: str
+) -> None:
+    records = [Record(path, f"s{i}") for i in range(3)]
+    async with running(service, *records):
+        await chatter(*records, rounds=50)
+        await done(*records)
+        if act == "flush":
+            await reader.flushall()
+        else:
+            await reader.xadd("stream:state_update:s0", {"m": "of somebody else"}, id="99999-0")
+        await chatter(*records, rounds=50)
+        await eventually(lambda: _all_equal(reader, records))
+        await done(*records)
+
+
+async def _all_equal(reader: Any, records: list[Record]) -> bool:
+    return all([await _equal(reader, record) for record in records])
+
+
 async def _equal(reader: Any, record: Record) -> bool:
     return await stream_of(reader, record.symbol) == expected(record)
 

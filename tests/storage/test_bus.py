@@ -121,6 +121,32 @@ async def test_a_stream_with_a_hole_is_begun_anew(bus: Bus, reader: Any) -> None
     assert await reader.exists(STREAM) == 0
 
 
+async def test_a_stream_that_somebody_deletes_is_not_begun_in_the_middle(bus: Bus, reader: Any) -> None:
+    await bus.publish(PAIR, messages(1, 3))
+    await reader.delete(STREAM)
+    for _ in range(2):  # nor when it is asked again, before the resume points are known
+        with pytest.raises(Retryable):
+            await bus.publish(PAIR, messages(4, 5))
+    assert await reader.exists(STREAM) == 0
+    assert await bus.resume_points({PAIR: 5}) == {PAIR: 0}
+    assert await bus.publish(PAIR, messages(1, 5)) == 0
+    assert await reader.xrange(STREAM) == entries(1, 5)
+
+
+@pytest.mark.parametrize("alien", ["5-0", "99-0"])
+async def test_a_foreign_entry_ahead_of_the_stream_is_no_replay(bus: Bus, reader: Any, alien: str) -> None:
+    await bus.resume_points({PAIR: 0})
+    await bus.publish(PAIR, messages(1, 4))
+    await reader.xadd(STREAM, {"m": "of somebody else"}, id=alien)
+    sent = await bus.send({PAIR: messages(5, 6)})
+    assert sent.refused == {PAIR: "its stream holds an entry of another record"}
+    with capture_logs() as logs:
+        assert await bus.resume_points({PAIR: 6}) == {PAIR: 0}
+    assert [entry["event"] for entry in logs] == ["stream_of_another_record"]
+    assert await bus.publish(PAIR, messages(1, 6)) == 0
+    assert await reader.xrange(STREAM) == entries(1, 6)
+
+
 async def test_after_a_loss_nothing_is_sent_before_the_resume_points_are_known(
     bus: Bus,
     server: EmbeddedRedis,
