@@ -32,6 +32,7 @@ ZONES = "supply_demand_zones of 5s were left by a bar, and broken by the first t
 
 GAPS_TOLD = "fair_value_gaps of 5s are those that were announced"
 ZONES_TOLD = "supply_demand_zones of 5s are those that were announced"
+JOURNALED = "the newest ticks are those of the journal"
 MADE = "meta says how profiles, gaps, zones, states and flags were made"
 
 
@@ -47,6 +48,7 @@ A_STATE = "timestamp = (SELECT timestamp FROM market_state ORDER BY timestamp OF
 LAST_STATE = "timestamp = (SELECT max(timestamp) FROM market_state)"
 A_GAP = "gap_id = (SELECT min(gap_id) FROM fair_value_gaps WHERE timeframe = '5s' AND status = '{}')"
 A_ZONE = "zone_id = (SELECT min(zone_id) FROM supply_demand_zones WHERE timeframe = '5s' AND status = '{}')"
+LAST_TICK = "seq = (SELECT max(seq) FROM ticks)"
 FLAGGED = "seq = (SELECT arg_max(seq, timestamp) FROM ticks WHERE outlier_flag = 1)"
 DAMAGE: dict[str, tuple[str, set[str]]] = {
     "a profile gone": (f"DELETE FROM market_profile WHERE {LAST_PROFILE}", {TOTAL, PROFILE_SAID}),
@@ -155,6 +157,21 @@ DAMAGE: dict[str, tuple[str, set[str]]] = {
             f"FROM supply_demand_zones WHERE {A_ZONE.format('BROKEN')}"
         ),
         {ZONES_TOLD},
+    ),
+    "a tick's time": (
+        f"UPDATE ticks SET timestamp = timestamp + INTERVAL 1 MICROSECOND WHERE {LAST_TICK}",
+        {JOURNALED},
+    ),
+    "when a tick was received": (
+        f"UPDATE ticks SET received_at = received_at + INTERVAL 1 MICROSECOND WHERE {LAST_TICK}",
+        {JOURNALED},
+    ),
+    "neighbours exchanged": (
+        (
+            "UPDATE ticks SET price = o.price, volume = o.volume, side = o.side FROM ticks o "
+            "WHERE ticks.seq IN (11, 12) AND o.seq = 23 - ticks.seq"
+        ),
+        {JOURNALED},
     ),
     "an outlier that is none": (f"UPDATE ticks SET outlier_flag = 0 WHERE {FLAGGED}", {FLAGS}),
     "a flag too many": (
