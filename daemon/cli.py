@@ -233,7 +233,10 @@ def resync(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Load a store again from the record, hot and archived; what it has already is not doubled."""
+    """Load a store again from the record, hot and archived; what it has already is not doubled.
+
+    Days of trades that QuestDB has exported are exported again: begin after them.
+    """
     settings = _settings(config)
     wanted = [Pair.parse(text) for text in pairs or []]
     from daemon.control import NoDaemon, call
