@@ -13,7 +13,7 @@ from market.ticks import Ticks
 from storage.hot import HotFile
 from storage.reads import begin, seen
 from tests.storage.hot_rows import MINUTE, T0, make_ticks, open_hot
-from tests.storage.record import Opened, record
+from tests.storage.record import Opened, keep_gap, record
 
 TIMEFRAMES = (60, 300, 900)
 TABLES = ("ticks", "quotes", "events", "order_flow", "candles_1m", "candles_5m", "candles_15m")
@@ -39,7 +39,8 @@ def filled(path: Path, ticks: Ticks | None = None) -> tuple[HotFile, Opened]:
     rows, opened = record(ticks, TIMEFRAMES)
     for at, price in zip(ticks["ts_ns"][::10].tolist(), ticks["price"][::10].tolist(), strict=True):
         rows.insert("quotes", QuoteRow(at, price, 1.0, price + 0.01, 2.0, at + 5))
-    rows.insert("data_gaps", GapRow(1, 900, 905, T0, T0, T0, "UNFILLABLE", T0, 0, "reconnect"))
+    end_ns = int(ticks["ts_ns"].max())
+    keep_gap(rows, GapRow(1, 900, 905, T0, T0, end_ns, "UNFILLABLE", end_ns, 0, "reconnect"))
     rows.insert("rejected", RejectedRow(T0, "no JSON", b"\xff"))
     hot = open_hot(path)
     hot.flush(rows, 1)
