@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 if TYPE_CHECKING:
+    from analytics import market_state, zones
     from analytics.params import AnalyticsParams
 
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -79,17 +80,8 @@ class AnalyticsSettings:
     def params(self, state_step_s: int) -> AnalyticsParams:
         """Say the same as the folds are told it."""
         # numpy, which `marketd status` lives without
-        from analytics import (  # noqa: PLC0415
-            anomaly,
-            fvg,
-            market_state,
-            price_outliers,
-            profile,
-            size_outliers,
-            zones,
-        )
+        from analytics import anomaly, fvg, price_outliers, profile, size_outliers  # noqa: PLC0415
         from analytics.params import AnalyticsParams  # noqa: PLC0415
-        from market.times import NS_PER_S  # noqa: PLC0415
 
         return AnalyticsParams(
             profile=profile.Params(self.profile_bin_ticks, self.profile_value_area, self.profile_va_step),
@@ -98,32 +90,8 @@ class AnalyticsSettings:
                 min_gap_ticks=self.fvg_min_gap_ticks,
                 min_gap_atr=self.fvg_min_gap_atr,
             ),
-            zones=zones.Params(
-                atr_bars=self.zone_atr_bars,
-                base_range=self.zone_base_range,
-                base_body=self.zone_base_body,
-                base_bars=self.zone_base_bars,
-                impulse_body=self.zone_impulse_body,
-                impulse_share=self.zone_impulse_share,
-                volume_bars=self.zone_volume_bars,
-                decay=self.zone_decay,
-            ),
-            state=market_state.Params(
-                step_ns=state_step_s * NS_PER_S,
-                fast_half_life=self.state_fast_half_life,
-                slow_half_life=self.state_slow_half_life,
-                volatility_half_life=self.state_volatility_half_life,
-                momentum_steps=self.state_momentum_steps,
-                entropy_steps=self.state_entropy_steps,
-                entropy_needs=self.state_entropy_needs,
-                equilibrium_steps=self.state_equilibrium_steps,
-                tail_steps=self.state_tail_steps,
-                tail_share=self.state_tail_share,
-                tail_least=self.state_tail_least,
-                tail_needs=self.state_tail_needs,
-                bullish=self.sentiment_bullish,
-                bearish=self.sentiment_bearish,
-            ),
+            zones=self._zones(),
+            state=self._state(state_step_s),
             outliers=anomaly.Params(
                 price_outliers.Params(
                     self.price_outlier_level,
@@ -134,4 +102,39 @@ class AnalyticsSettings:
                 ),
                 size_outliers.Params(self.size_outlier_window, self.size_outlier_needs, self.size_outlier_z),
             ),
+        )
+
+    def _zones(self) -> zones.Params:
+        from analytics import zones  # noqa: PLC0415 - as above
+
+        return zones.Params(
+            atr_bars=self.zone_atr_bars,
+            base_range=self.zone_base_range,
+            base_body=self.zone_base_body,
+            base_bars=self.zone_base_bars,
+            impulse_body=self.zone_impulse_body,
+            impulse_share=self.zone_impulse_share,
+            volume_bars=self.zone_volume_bars,
+            decay=self.zone_decay,
+        )
+
+    def _state(self, step_s: int) -> market_state.Params:
+        from analytics import market_state  # noqa: PLC0415 - as above
+        from market.times import NS_PER_S  # noqa: PLC0415
+
+        return market_state.Params(
+            step_ns=step_s * NS_PER_S,
+            fast_half_life=self.state_fast_half_life,
+            slow_half_life=self.state_slow_half_life,
+            volatility_half_life=self.state_volatility_half_life,
+            momentum_steps=self.state_momentum_steps,
+            entropy_steps=self.state_entropy_steps,
+            entropy_needs=self.state_entropy_needs,
+            equilibrium_steps=self.state_equilibrium_steps,
+            tail_steps=self.state_tail_steps,
+            tail_share=self.state_tail_share,
+            tail_least=self.state_tail_least,
+            tail_needs=self.state_tail_needs,
+            bullish=self.sentiment_bullish,
+            bearish=self.sentiment_bearish,
         )
