@@ -167,9 +167,7 @@ def _profile_areas(how: Made) -> Check:
 
 def _gaps(how: Made, timeframe_s: int) -> Check:
     """Find the gaps in the complete bars, and how far these reached into each within 24 h."""
-    table, width_ns = candles_table(timeframe_s), timeframe_s * NS_PER_S
-    name = timeframe_text(timeframe_s)
-    towards = "(closes > opens) = (sign > 0) AND closes <> opens"
+    table, width_ns, name = candles_table(timeframe_s), timeframe_s * NS_PER_S, timeframe_text(timeframe_s)
     begin_ns = how.since_ns and how.since_ns + 3 * width_ns
     which = f"timeframe = '{name}' AND epoch_ns(created_at) > {begin_ns}"
     compared = ("gap_type", "top", "bottom", "created_at", "filled_pct", "status", "filled_at")
@@ -177,25 +175,7 @@ def _gaps(how: Made, timeframe_s: int) -> Check:
         f"fair_value_gaps of {name} are those of {table}, filled as far as its bars came",
         f"SELECT count(*) FROM fair_value_gaps WHERE {which}",
         f"""
-        WITH bars AS (
-            SELECT *, epoch_ns(timestamp) AS ns FROM {table} WHERE is_complete
-        ), three AS (
-            SELECT ns, low, high, lag(low, 2) OVER w AS first_low, lag(high, 2) OVER w AS first_high,
-                lag(timestamp) OVER w AS middle, lag(open) OVER w AS opens, lag(close) OVER w AS closes,
-                CASE WHEN low > first_high THEN 1 WHEN high < first_low THEN -1 END AS sign
-            FROM bars WINDOW w AS (ORDER BY ns)
-        ), opened AS (
-            SELECT middle, sign, ns + {width_ns} AS created,
-                CASE WHEN sign > 0 THEN low ELSE first_low END AS top,
-                CASE WHEN sign > 0 THEN first_high ELSE high END AS bottom
-            FROM three
-            WHERE sign IS NOT NULL AND created > {begin_ns}
-                AND ({towards if how.gaps.require_middle_direction else "true"})
-        ), reached AS (
-            SELECT o.*, b.ns + {
-            width_ns
-        } AS reached_ns, CASE WHEN sign > 0 THEN b.low ELSE b.high END AS price
-            FROM opened o LEFT JOIN bars b ON b.ns >= o.created AND b.ns <= o.created + {DAY_NS - width_ns}
+        {_gaps_reached(how, timeframe_s, begin_ns)}
         ), ended AS (
             SELECT middle, sign, created, top, bottom, min(price) AS lowest, max(price) AS highest,
                 min(reached_ns) FILTER (
@@ -225,6 +205,32 @@ def _gaps(how: Made, timeframe_s: int) -> Check:
         """,
         key_is_time=False,
     )
+
+
+def _gaps_reached(how: Made, timeframe_s: int, begin_ns: int) -> str:
+    """Write the bars of a timeframe, the gaps in them, and the prices that came within 24 h of each."""
+    table, width_ns = candles_table(timeframe_s), timeframe_s * NS_PER_S
+    towards = "(closes > opens) = (sign > 0) AND closes <> opens"
+    return f"""
+    WITH bars AS (
+        SELECT *, epoch_ns(timestamp) AS ns FROM {table} WHERE is_complete
+    ), three AS (
+        SELECT ns, low, high, lag(low, 2) OVER w AS first_low, lag(high, 2) OVER w AS first_high,
+            lag(timestamp) OVER w AS middle, lag(open) OVER w AS opens, lag(close) OVER w AS closes,
+            CASE WHEN low > first_high THEN 1 WHEN high < first_low THEN -1 END AS sign
+        FROM bars WINDOW w AS (ORDER BY ns)
+    ), opened AS (
+        SELECT middle, sign, ns + {width_ns} AS created,
+            CASE WHEN sign > 0 THEN low ELSE first_low END AS top,
+            CASE WHEN sign > 0 THEN first_high ELSE high END AS bottom
+        FROM three
+        WHERE sign IS NOT NULL AND created > {begin_ns}
+            AND ({towards if how.gaps.require_middle_direction else "true"})
+    ), reached AS (
+        SELECT o.*, b.ns + {width_ns} AS reached_ns,
+            CASE WHEN sign > 0 THEN b.low ELSE b.high END AS price
+        FROM opened o LEFT JOIN bars b ON b.ns >= o.created AND b.ns <= o.created + {DAY_NS - width_ns}
+    """
 
 
 def _zones(how: Made, timeframe_s: int) -> Check:
