@@ -12,6 +12,8 @@ from market.errors import Fatal
 VARIABLE = "MARKETD_RUN_DIR"
 """In the environment of everything a daemon starts, handed down to the children's children."""
 
+_RAY_TITLES = (b"ray::", b"ray-dashboard-")
+
 
 def environment(run_dir: Path, variable: str = VARIABLE) -> dict[str, str]:
     """Give the variable that marks a child as this run folder's."""
@@ -41,14 +43,19 @@ def kill(run_dir: Path, variable: str = VARIABLE, timeout_s: float = 10.0) -> in
     """
     killed: set[int] = set()
     deadline = time.monotonic() + timeout_s
-    while left := find(run_dir, variable):
+    while (left := find(run_dir, variable)) or any(map(_is_ending, killed)):
         if time.monotonic() > deadline:
-            raise Fatal(f"processes {left} of {run_dir} do not end")
+            raise Fatal(f"processes {left or sorted(killed)} of {run_dir} do not end")
         for pid in left:
             _kill(pid)
         killed.update(left)
         time.sleep(0.01)
     return len(killed)
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a killed process still has its files: it loses its environment before them."""
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
 
 
 def _kill(pid: int) -> None:
@@ -71,7 +78,7 @@ def _variables(pid: int) -> list[bytes]:
 
 def _is_ray(pid: int, ray_dir: Path) -> bool:
     try:
-        if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+        if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(_RAY_TITLES):
             return False
         return any(ray_dir in _target(link).parents for link in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:  # another user's, or gone
@@ -94,8 +101,13 @@ def _lineage() -> set[int]:
 
 
 def _parent(pid: int) -> int:
+    return int((_stat(pid) or ["", "0"])[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """Give a process's state, parent and so on; nothing of one that is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[1])
+        return []
+    return stat.rpartition(")")[2].split()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from daemon import orphans
 from tests.support import eventually
 
@@ -17,7 +19,7 @@ sys.stdin.read()
 RAY_LIKE = """
 import os, sys
 os.set_inheritable(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), True)
-os.execve("/bin/sleep", ["ray::A", "60"], {})
+os.execve("/bin/sleep", [sys.argv[2], "60"], {})
 """
 
 
@@ -66,14 +68,17 @@ def test_itself_and_its_ancestors_are_spared(tmp_path: Path) -> None:
     assert ended.stdout == "0\n"
 
 
-async def test_a_ray_process_that_wiped_its_environment_is_known_by_its_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("title", ["ray::PairActor", "ray-dashboard-NodeHead-0"])
+async def test_a_ray_process_that_wiped_its_environment_is_known_by_its_files(
+    tmp_path: Path, title: str
+) -> None:
     run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     run_dir.mkdir()
     elsewhere.mkdir()
     (run_dir / "ray").symlink_to(elsewhere)
     with (
-        start(RAY_LIKE, str(elsewhere / "worker.log")) as worker,
-        start(RAY_LIKE, str(tmp_path / "x.log")) as other,
+        start(RAY_LIKE, str(elsewhere / "worker.log"), title) as worker,
+        start(RAY_LIKE, str(tmp_path / "x.log"), title) as other,
     ):
         await eventually(lambda: orphans.find(run_dir) == [worker.pid])
         assert orphans.kill(run_dir) == 1
