@@ -31,12 +31,15 @@ def report(spec: PairSpec, engine: Engine | None, failure: str) -> dict[str, Any
 def _working(engine: Engine) -> dict[str, Any]:
     ledger = engine.core.state.ledger
     market = engine.core.market() or {}
+    outliers = engine.core.state.folds.outliers
     return {
         **engine.feed_status,
         "ticks": ledger.next_seq - 1,
         "last_trade_id": ledger.recent_ids[-1] if ledger.recent_ids else (ledger.next_id or 0) - 1,
         "last_price": ledger.last_price or None,
         "last_trade_ns": ledger.last_ts_ns,
+        "price_outliers": outliers.price_outliers if outliers else 0,
+        "size_outliers": outliers.size_outliers if outliers else 0,
         "cvd": market.get("cvd"),
         "last_candle": _candle(engine.last_candle),
         "gaps": ledger.next_gap - 1,

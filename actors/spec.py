@@ -82,4 +82,4 @@ class PairSpec:
     hot_s: Mapping[str, int] = field(default_factory=dict)  # by table: how long its rows stay in the file
     contiguous: bool = True  # the venue's trade ids rise by one
     tick_size: float = 0.0  # 0: the venue's own
-    params: AnalyticsParams | None = None  # None: those that the record has, at first the definitions'
+    params: AnalyticsParams | None = None  # None: those that the record has, at first the defaults

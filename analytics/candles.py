@@ -1,4 +1,4 @@
-"""Candles of one timeframe (definitions: a bar without trades is flat at the previous close).
+"""Candles of one timeframe (definitions §1: a bar without trades is flat at the previous close).
 
 Prices and counts are exact; volumes are float64 sums, so their last bits depend on how ticks were batched.
 """

@@ -24,7 +24,7 @@ _FEW = 20
 
 
 class Params(msgspec.Struct, frozen=True):
-    """Defaults of definitions §11; half-lives and windows are in steps."""
+    """Half-lives and windows are in steps."""
 
     step_ns: int = NS_PER_S
     fast_half_life: float = 60.0

@@ -1,4 +1,4 @@
-"""The parameters of a pair's analytics; the defaults are those of definitions §11."""
+"""The parameters of a pair's analytics, one group a fold."""
 
 from __future__ import annotations
 

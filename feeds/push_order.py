@@ -211,7 +211,7 @@ class Counted:
 class TickRule:
     """Infer who took from the last change of the price, where a collector does not know.
 
-    Source: definitions, section 0 (Lee and Ready, Journal of Finance 1991). A first trade was bought.
+    Source: Lee and Ready, Journal of Finance 1991. A first trade was bought.
     """
 
     def __init__(self, price: float = 0.0, sign: int = 1, inferred: int = 0) -> None:

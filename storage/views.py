@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import duckdb
 
+from storage.rolling_profile import PROFILE
+
 
 class Macro(NamedTuple):
     name: str
@@ -122,6 +124,13 @@ MACROS = (
         "",
         "market_profile",
         "FROM market_profile WHERE timestamp >= {newest_profile} ORDER BY timestamp DESC LIMIT 1",
+    ),
+    Macro(
+        "rolling_profile",
+        "seconds := 14400, bin := NULL, value_area := 0.7, va_step := 2, until := NULL",
+        "ticks market_profile",
+        f"""{_SPAN},
+        {PROFILE}""",
     ),
     Macro(
         "state_now",

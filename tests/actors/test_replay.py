@@ -15,8 +15,10 @@ import pytest
 from actors.spec import PairSpec, ReplaySource
 from analytics import market_state
 from analytics.params import AnalyticsParams
+from market.ticks import TICK
 from market.times import NS_PER_S
 from tests.actors.pair_support import PAIR, QUICK, Tables, candles, tables, working
+from tests.analytics import anomaly_reference
 from tests.analytics.worlds import reference_candles, same_candles
 from tests.recordings import HERE, trades
 from tests.support import eventually
@@ -69,6 +71,23 @@ async def test_the_candle_that_is_shown_is_of_a_minute_whatever_else_is_kept(tmp
         await eventually(lambda: service.status().get("finished"), timeout_s=30)
         shown = service.status()["last_candle"]
     assert shown == candles(tables(tmp_path), 60)[-1]._asdict()
+
+
+async def test_outliers_are_counted_as_plain_windows_find_them(
+    tmp_path: Path, recorded: list[dict[str, Any]]
+) -> None:
+    rows = [dict(row) for row in recorded[:700]]
+    rows[300]["price"] = str(1.01 * float(rows[300]["price"]))
+    rows[500]["size"] = str(1e3 * max(float(row["size"]) for row in rows))
+    file = write(tmp_path / "trades.csv", rows)
+    async with working(replace(replaying(tmp_path / "pair", file), tick_size=0.01)) as service:
+        await eventually(lambda: service.status().get("finished"), timeout_s=30)
+        counted = [service.status()[name] for name in ("price_outliers", "size_outliers")]
+    ticks = np.zeros(len(rows), TICK)
+    for name in ("price", "size"):
+        ticks[name] = [float(row[name]) for row in rows]
+    assert counted == [sum(flags) for flags in anomaly_reference.flags(ticks, 0.01)]
+    assert min(counted) > 0
 
 
 async def test_a_replay_in_parts_in_any_order_and_twice(

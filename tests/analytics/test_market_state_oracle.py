@@ -1,4 +1,4 @@
-"""The market state of recorded trades against the definitions' text, every window looked at in full."""
+"""The market state of recorded trades against the text of the definitions, every window looked at in full."""
 
 from __future__ import annotations
 

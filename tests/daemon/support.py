@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 MARKETD = Path(sys.executable).with_name("marketd")
 BACK_S = 30.0
 STOP_S = 60.0
+ASK_S = 180.0  # a replay starts a whole daemon
 CONFIG = """
 data_dir = "data"
 [[pairs]]
@@ -155,7 +156,7 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            timeout=STOP_S,
+            timeout=ASK_S,
         )
 
     async def query(self, symbol: str, sql: str) -> list[dict[str, Any]]:

@@ -129,6 +129,11 @@ def flip(raw: bytes, at: int) -> bytes:
     return raw[:at] + bytes([raw[at] ^ 0x10]) + raw[at + 1 :]
 
 
+def flip_text(raw: bytes, text: bytes) -> bytes:
+    """Change a value: a changed length would only end the log there, as a power cut does."""
+    return flip(raw, raw.index(text))
+
+
 HARM: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("hello\n" * 9000),
@@ -138,7 +143,9 @@ HARM: dict[str, Callable[[Path], object]] = {
     "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
     "flipped in the first header": lambda path: path.write_bytes(flip(path.read_bytes(), 20)),
     "flipped in a database header": lambda path: path.write_bytes(flip(path.read_bytes(), 4096 + 10)),
-    "flipped in mid log": lambda path: wal(path).write_bytes(flip(wal(path).read_bytes(), 5000)),
+    "flipped in mid log": lambda path: wal(path).write_bytes(
+        flip_text(wal(path).read_bytes(), b"UnknownUnknown")
+    ),
     "gone but for its log": lambda path: path.unlink(),
     "a killed checkpoint": lambda path: mark(path).touch(),
 }
