@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -31,7 +32,7 @@ from market.inputs import Clock, TickBatch
 from market.pairs import Pair
 from market.ticks import TICK, Ticks
 from market.times import NS_PER_S
-from storage.journal import segments
+from storage.journal import read, segments
 from storage.schema import SCHEMA_VERSION
 from tests.actors.pair_support import PAIR, QUICK, ByHand, Nursery, Tables, candles, events, flow, tables
 from tests.analytics.worlds import reference_candles, reference_flow, same_candles, same_flow, splits, ticks
@@ -70,11 +71,22 @@ async def live_through_kills(folder: Path) -> Ticks:
                 sim.inject(RestStatus(502, count=2))  # live goes on, and what was missed comes late
             if last or number % 3:  # else it is killed as it recovers
                 await eventually(lambda: sim.hub.connections)
-            await asyncio.sleep(4.0 if last else rng.uniform(0.02, 0.5))
+            if last:
+                beyond_trouble = partial(is_filled_late, folder, sim.listings[SYMBOL].last_id + 400)
+                await eventually(beyond_trouble, 30.0)
+            else:
+                await asyncio.sleep(rng.uniform(0.02, 0.5))
             await asyncio.to_thread(nursery.end, pid, signal.SIGTERM if last else signal.SIGKILL)
     venue = await true_trades(sim)
     await sim.stop()
     return venue
+
+
+def is_filled_late(folder: Path, beyond: int) -> bool:
+    """Tell whether a journal that goes so far lacks no trade, and has one that came behind a later one."""
+    inputs = [item for record in read(segments(folder / "journal")) for item in record.inputs]
+    ids = np.concatenate([x.ticks["trade_id"] for x in inputs if isinstance(x, TickBatch)])
+    return ids.max() > beyond and len(ids) == np.ptp(ids) + 1 and bool((np.diff(ids) < 0).any())
 
 
 async def true_trades(sim: SimExchange) -> Ticks:
