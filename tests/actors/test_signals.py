@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,19 @@ import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from actors.lane_frames import Hello, Outgoing
-from actors.payloads import payload
-from actors.signal_feed import FEED_EVENTS, PIPELINE_EVENTS, SHARE_EVENTS, Feed, gather, take_turn
+from actors.signal_feed import FEED_EVENTS
 from actors.signals import SignalService, SignalSupervisor
-from market.errors import SequenceBroken
-from market.events import Event
-from market.rows import MarketState
-from market.times import NS_PER_S
 from storage.embedded_redis import EmbeddedRedis
 from storage.state_keys import StateBus
 from tests.actors.record import Record, running
+from tests.actors.signals_support import expected, served, stream_of
 from tests.support import eventually
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    server = EmbeddedRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
+    with served(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture
@@ -49,14 +41,6 @@ def service(server: EmbeddedRedis, path: Path) -> SignalService:
 async def reader(server: EmbeddedRedis) -> AsyncIterator[Any]:
     async with redis.asyncio.Redis.from_url(server.url, protocol=2) as client:
         yield client
-
-
-async def stream_of(reader: Any, symbol: str = "s") -> list[tuple[bytes, bytes]]:
-    return [(id_, fields[b"m"]) for id_, fields in await reader.xrange(f"stream:state_update:{symbol}")]
-
-
-def expected(record: Record) -> list[tuple[bytes, bytes]]:
-    return [(b"%d-0" % event.seq, event.message) for event in record.events]
 
 
 async def done(*records: Record) -> None:
@@ -320,157 +304,3 @@ async def test_the_actors_class_serves_until_stopped(server: EmbeddedRedis, path
         assert (await supervisor.status())["published"] == 3
         await supervisor.stop()
         await eventually(lambda: not record.lane.connected)
-
-
-def feed(symbol: str, events: int, size: int = 10) -> Feed:
-    feed = Feed(Hello(symbol, symbol, 0, 0))
-    feed.begin(0, 100)
-    feed.accept([Outgoing(seq, 0, bytes(size)) for seq in range(1, events + 1)])
-    return feed
-
-
-def test_a_pipeline_is_bounded_and_fair() -> None:
-    turns: deque[Feed] = deque()
-    feeds = [feed(f"s{i}", 10 if i % 2 else 1_000) for i in range(40)]
-    sent = {f.symbol: 0 for f in feeds}
-    for f in [*feeds, *feeds]:
-        take_turn(turns, f)
-    rounds = 0
-    while turns:
-        batch = gather(turns)
-        rounds += 1
-        assert sum(map(len, batch.values())) < PIPELINE_EVENTS + SHARE_EVENTS
-        for f, events in batch.items():
-            sent[f.symbol] += len(events)
-            f.confirm(events)
-            take_turn(turns, f)
-        if rounds == 3:
-            assert all(sent.values())
-    assert sent == {f.symbol: f.acked for f in feeds}
-    assert all(f.pending_bytes == 0 for f in feeds)
-
-
-def test_a_feed_takes_only_what_follows() -> None:
-    f = feed("s", 3)
-    with pytest.raises(SequenceBroken):
-        f.accept([Outgoing(5, 0, b"")])
-    f.accept([Outgoing(4, 0, b"")])
-    assert f.last_seq == 4
-
-
-@pytest.mark.parametrize(("stream", "start"), [(0, 0), (2, 2), (3, None), (5, None)])
-def test_a_feed_is_rewound_to_what_the_stream_still_has(stream: int, start: int | None) -> None:
-    f = feed("s", 5)
-    f.confirm(f.share()[:3])
-    assert f.rewind(stream, 100) == start
-    assert f.last_seq == 5  # the record is as long as it was
-    assert len(f.pending) == (2 if start is None else 0)
-
-
-@pytest.mark.parametrize(
-    ("last", "cursor", "stream", "start"),
-    [
-        (50, 45, 50, 45),  # in the stream, perhaps not published
-        (50, 45, 30, 30),  # the stream lost some
-        (50, 45, 0, 0),
-        (5_000, 5_000, 0, 4_900),  # a stream begun anew holds the newest 100
-        (5_000, 4_000, 0, 4_000),  # but nothing is skipped that was never sent
-        (5_000, 10, 5_000, 10),
-    ],
-)
-def test_where_a_pair_begins(last: int, cursor: int, stream: int, start: int) -> None:
-    assert Feed(Hello("p", "s", last, cursor)).begin(stream, 100) == start
-
-
-SHOWN = {
-    "mass": 1.25,
-    "momentum": None,
-    "friction": 0.5,
-    "entropy": 0.75,
-    "nash_dist": 2.0,
-    "regime": "Levy",
-    "alpha_coefficient": 1.5,
-}
-
-
-def physics(record: Record, second: int, mass: float) -> None:
-    """Put a market state on record."""
-    seq, ts_ns = len(record.events) + 1, 1_766_318_460_000_000_000 + second * NS_PER_S
-    row = MarketState(ts_ns, mass, None, 0.5, 0.75, 2.0, 1.5, "Levy", "Neutral", 0.5)
-    event = Event(seq, ts_ns, "PHYSICS_UPDATE", payload(row))
-    record.events.append(Outgoing(seq, 0, event.message(record.symbol)))
-
-
-async def acknowledged(record: Record) -> None:
-    await eventually(lambda: record.cursor == len(record.events), timeout_s=20)
-
-
-async def shown(reader: Any, symbol: str = "s") -> Any:
-    value = await reader.get(f"physics:state:{symbol}")
-    return value and orjson.loads(value)
-
-
-async def test_the_newest_market_state_stands_in_a_key_that_does_not_expire(
-    service: SignalService, path: Path, reader: Any
-) -> None:
-    record = Record(path)
-    physics(record, 0, 1.25)
-    record.add(1)
-    async with running(service, record):
-        await acknowledged(record)
-        assert await shown(reader) == SHOWN
-        assert list(await shown(reader)) == list(SHOWN)
-        assert await reader.ttl("physics:state:s") == -1
-        physics(record, 2, 3.0)
-        physics(record, 1, 2.0)  # restated; the other is still the newest
-        record.lane.push(record.events[2:])
-        await acknowledged(record)
-        assert (await shown(reader))["mass"] == 3.0
-
-
-async def test_a_server_that_comes_back_empty_shows_the_state_again(
-    service: SignalService, server: EmbeddedRedis, path: Path, reader: Any
-) -> None:
-    record = Record(path)
-    physics(record, 0, 1.25)
-    async with running(service, record):
-        await acknowledged(record)
-        os.kill(server.pid or 0, signal.SIGKILL)
-        await eventually(lambda: not service.status()["redis_ok"])
-        server.start()
-        await eventually(lambda: reader.exists("physics:state:s"))
-        assert await shown(reader) == SHOWN
-
-
-async def test_a_pair_that_catches_up_shows_its_newest_state_alone(
-    service: SignalService, path: Path, reader: Any
-) -> None:
-    record = Record(path)
-    for at in range(5_000):
-        physics(record, at * 60 // 5_000, at)
-    async with reader.monitor() as seen:
-        async with running(service, record):
-            await acknowledged(record)
-            await eventually(lambda: reader.exists("physics:state:s"))
-        await reader.set("end", "1")
-        told = []
-        while not (command := (await seen.next_command())["command"]).startswith("SET end"):
-            told.append(command)
-    sets = [command for command in told if command.startswith("SET physics:state:s")]
-    assert len(sets) == 1
-    assert '"mass":4999.0' in sets[0].replace("\\", "")
-    assert sum(command.startswith("XADD") for command in told) == 5_000
-
-
-async def test_a_state_that_is_not_understood_keeps_nothing_back(
-    service: SignalService, path: Path, reader: Any
-) -> None:
-    record = Record(path)
-    event = Event(1, 0, "PHYSICS_UPDATE", b'{"mass":"much"}')
-    record.events.append(Outgoing(1, 0, event.message("s")))
-    with capture_logs() as logs:
-        async with running(service, record):
-            await acknowledged(record)
-    assert await stream_of(reader) == expected(record)
-    assert await shown(reader) is None
-    assert "state_not_understood" in {entry["event"] for entry in logs}
