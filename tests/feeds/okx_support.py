@@ -1,6 +1,8 @@
-"""Rows, instruments and answers as documented."""
+"""Messages, instruments and answers as documented."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from tests.feeds.json_support import raw
 
@@ -17,6 +19,33 @@ ROW = {  # as documented, of trades-all and of REST alike
     "ts": "1630048897897",
 }
 TICK = (130639474, 1630048897897 * MS, 42219.9, 0.12060306, AT_NS, 1)
+
+TICKER = {
+    "instType": "SPOT",
+    "instId": SYMBOL,
+    "last": "9999.99",
+    "lastSz": "0.1",
+    "askPx": "9999.99",
+    "askSz": "11",
+    "bidPx": "8888.88",
+    "bidSz": "5",
+    "open24h": "9000",
+    "high24h": "10000",
+    "low24h": "8888.88",
+    "volCcy24h": "2222",
+    "vol24h": "2222",
+    "sodUtc0": "2222",
+    "sodUtc8": "2222",
+    "ts": "1597026383085",
+}
+UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
+
+
+def pushed(channel: str, *rows: dict[str, Any]) -> dict[str, Any]:
+    return {"arg": {"channel": channel, "instId": SYMBOL}, "data": list(rows)}
+
+
+TRADES, TICKERS = pushed("trades-all", ROW), pushed("tickers", TICKER)
 
 
 def reply(*rows: object, code: object = "0", msg: str = "") -> bytes:

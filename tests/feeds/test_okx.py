@@ -10,37 +10,9 @@ from feeds.okx import FUTURES, SPOT
 from feeds.venue import Notice, Parsed
 from market.inputs import Quote
 from tests.feeds.json_support import raw
-from tests.feeds.okx_support import AT_NS, INSTRUMENT, MS, ROW, SWAP, SYMBOL, TICK, reply
+from tests.feeds.okx_support import AT_NS, MS, ROW, SYMBOL, TICK, TICKER, TICKERS, TRADES, UPGRADE, pushed
 
-__all__ = ["AT_NS", "INSTRUMENT", "ROW", "SWAP", "SYMBOL", "raw", "reply"]
-
-TICKER = {
-    "instType": "SPOT",
-    "instId": SYMBOL,
-    "last": "9999.99",
-    "lastSz": "0.1",
-    "askPx": "9999.99",
-    "askSz": "11",
-    "bidPx": "8888.88",
-    "bidSz": "5",
-    "open24h": "9000",
-    "high24h": "10000",
-    "low24h": "8888.88",
-    "volCcy24h": "2222",
-    "vol24h": "2222",
-    "sodUtc0": "2222",
-    "sodUtc8": "2222",
-    "ts": "1597026383085",
-}
 QUOTE = Quote(1597026383085 * MS, 8888.88, 5.0, 9999.99, 11.0, AT_NS)
-UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
-
-
-def pushed(channel: str, *rows: dict[str, Any]) -> dict[str, Any]:
-    return {"arg": {"channel": channel, "instId": SYMBOL}, "data": list(rows)}
-
-
-TRADES, TICKERS = pushed("trades-all", ROW), pushed("tickers", TICKER)
 
 
 def parsed(*payloads: object) -> Parsed:

@@ -20,7 +20,8 @@ from feeds.okx import FUTURES, SPOT
 from feeds.venue import Parsed
 from tests.feeds import cryptofeed_text
 from tests.feeds.damage import answered, assert_sound, assert_sound_ticks, damaged
-from tests.feeds.test_okx import AT_NS, INSTRUMENT, ROW, SWAP, SYMBOL, TICKERS, TRADES, UPGRADE, raw, reply
+from tests.feeds.json_support import raw
+from tests.feeds.okx_support import AT_NS, INSTRUMENT, ROW, SWAP, SYMBOL, TICKERS, TRADES, UPGRADE, reply
 from tests.recordings import beside
 
 MS = 1_000_000

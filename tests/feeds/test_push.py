@@ -19,8 +19,6 @@ from tests.feeds.push_feed_support import RULES, Journal, names, push
 from tests.push_support import START_NS, STREAM, DurableRedis, durable, trade
 from tests.support import eventually
 
-__all__ = ["RULES", "Journal", "names", "push"]
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DurableRedis]:

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from market.inputs import GapOpened, Rejected
 from market.times import DAY_NS
-from tests.feeds.test_push import RULES, Journal, names, push
+from tests.feeds.push_feed_support import RULES, Journal, names, push
 from tests.push_support import START_NS, DurableRedis, durable, trade
 from tests.support import eventually
 

@@ -28,8 +28,6 @@ from storage import codec
 from storage.journal import Journal, Segment, read, segments
 from tests.storage.journal_support import begun, fill, numbers, plain
 
-__all__ = ["fill", "folder", "journal"]
-
 INTS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(max_size=40)
 FLOATS = st.floats(allow_nan=False)

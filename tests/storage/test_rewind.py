@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,18 @@ import pytest
 from market.errors import Fatal
 from storage.journal import Journal, JournalDamaged, Segment, segments
 from storage.rewind import JournalHistory, batches
-from tests.storage.test_journal import fill, folder, journal
+from tests.storage.journal_support import begun, fill
 
-__all__ = ["folder", "journal"]
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def journal(folder: Path) -> Iterator[Journal]:
+    with begun(folder) as journal:
+        yield journal
 
 
 @pytest.fixture
