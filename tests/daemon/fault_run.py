@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.daemon.support import Daemon, Exchange, announced, complete, descendants, key
+from tests.daemon.support import Daemon, Exchange, announced, called, complete, key
 from tests.support import eventually
 
 PAIRS = ("one pair", "one pair", "all pairs")
@@ -115,7 +115,7 @@ class FaultRun:
         if whom in {"signal", "retention", "health"}:
             one = (await self._made.status()).get("supervisors", {}).get(whom, {})
             return [one["pid"]] if one.get("pid") else []
-        return [one.pid for one in descendants(self._made.pid) if one.name() in names]
+        return [one.pid for one in called(self._made.pid, *names)]
 
     async def up(self) -> None:
         """Wait until every pair streams; a daemon that has ended is started again, as systemd does."""

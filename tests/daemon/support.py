@@ -242,6 +242,19 @@ def descendants(pid: int) -> list[psutil.Process]:
     return family
 
 
+def called(pid: int, *names: str) -> list[psutil.Process]:
+    """Find the living descendants of these names."""
+    return [one for one in descendants(pid) if seen(one, "name") in names and alive(one)]
+
+
+def seen(process: psutil.Process, what: str) -> Any:
+    """Ask a process for its `name`, `cmdline` and the like; empty if it has ended since it was listed."""
+    try:
+        return getattr(process, what)()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def left(folder: Path) -> list[psutil.Process]:
     """Find every process that has to do with a folder: by command, environment or open file."""
     return [one for one in psutil.process_iter() if one.pid != os.getpid() and _is_of(one, f"{folder}/")]

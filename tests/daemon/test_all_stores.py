@@ -17,7 +17,7 @@ import pytest
 from market.errors import Retryable
 from storage.questdb_sql import Sql
 from storage.questdb_url import parse
-from tests.daemon.support import Daemon, Exchange, alive, complete, daemon, descendants, exchange, key
+from tests.daemon.support import Daemon, Exchange, called, complete, daemon, exchange, key
 from tests.support import eventually
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.embeddings]
@@ -77,7 +77,7 @@ async def has_come_back(made: Daemon, name: str, pid: int) -> None:
 
 
 def java(made: Daemon) -> list[psutil.Process]:
-    return [process for process in descendants(made.pid) if process.name() == "java" and alive(process)]
+    return called(made.pid, "java")
 
 
 async def assert_questdb(made: Daemon, symbol: str) -> None:

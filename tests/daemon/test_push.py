@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis.asyncio
 
-from tests.daemon.support import BACK_S, Daemon, descendants
+from tests.daemon.support import BACK_S, Daemon, called
 from tests.push_support import DurableRedis, durable, trade
 from tests.support import eventually
 
@@ -208,4 +208,4 @@ async def test_an_embedded_server_is_found_by_status_and_its_loss_is_said(tmp_pa
 
 
 def servers(made: Daemon) -> list[psutil.Process]:
-    return [one for one in descendants(made.pid) if one.name() in {"valkey-server", "redis-server"}]
+    return called(made.pid, "valkey-server", "redis-server")

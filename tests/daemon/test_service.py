@@ -20,6 +20,7 @@ from tests.daemon.support import (
     Subscriber,
     alive,
     announced,
+    called,
     complete,
     daemon,
     descendants,
@@ -109,7 +110,7 @@ async def test_status_tells_what_a_person_asks_first(live: Daemon) -> None:
 
 
 def named(made: Daemon, *names: str) -> list[int]:
-    return [one.pid for one in descendants(made.pid) if one.name() in names]
+    return [one.pid for one in called(made.pid, *names)]
 
 
 async def victims(made: Daemon, whom: str) -> tuple[list[int], list[str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.daemon.support import Daemon, daemon, descendants, exchange, key
+from tests.daemon.support import Daemon, called, daemon, exchange, key
 from tests.support import eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -55,7 +55,7 @@ async def grown(file: Path, count: int, process: subprocess.Popen[bytes]) -> Non
 
 
 def servers(made: Daemon) -> list[int]:
-    return [one.pid for one in descendants(made.pid) if one.name() in {"valkey-server", "redis-server"}]
+    return [one.pid for one in called(made.pid, "valkey-server", "redis-server")]
 
 
 async def test_a_subscriber_that_is_killed_at_random_holds_every_event_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.daemon.support import (
     Daemon,
     Exchange,
     alive,
+    called,
     complete,
     daemon,
     environment,
@@ -265,7 +266,7 @@ async def kill_as_the_watchdog(made: Daemon, run: Service, ray: Service) -> None
 
 async def lose_the_head(made: Daemon, run: Service, ray: Service) -> None:
     """Kill what Ray cannot live without: its unit fails, is started again, and the daemon finds it."""
-    (raylet,) = [one for one in ray.process.children(recursive=True) if one.name() == "raylet"]
+    (raylet,) = called(ray.process.pid, "raylet")
     raylet.kill()
     assert ray.ended() == 1
     assert left(made.data / "run/head") == []
