@@ -15,6 +15,7 @@ import duckdb
 from market.rows import Row, timeframe_text
 from market.times import DAY_NS, NS_PER_S
 from storage import proof_found, proof_journal, proof_told
+from storage.proof_made import made
 from storage.proof_sql import Check, Ids, announced_as_stored, differences
 from storage.reads import seen
 from storage.schema import candles_table
@@ -68,7 +69,7 @@ def prove(
         ids = Ids(contiguous, _texts_from(cursor))
         every = [*_checks(sorted(timeframes_s), ids)]
         every.append(proof_journal.check(cursor))
-        how = proof_found.made(cursor)
+        how = made(cursor)
         every.append(proof_told.parameters(known=how is not None))
         if how:
             every += proof_found.checks(how, sorted(timeframes_s), ids)
