@@ -20,6 +20,7 @@ from pathlib import Path
 
 from daemon import orphans, ray_hook
 from daemon.kept_head import TOKEN, KeptHead
+from daemon.ports import Claim
 from daemon.settings import RaySettings
 from market.errors import Unreachable, UsageError
 from storage.children import die_with_parent, end
@@ -78,6 +79,7 @@ class RayHead:
         self._child: subprocess.Popen[bytes] | None = None
         self._kept: KeptHead | None = None
         self._address = ""
+        self._claims: tuple[Claim, ...] = ()
         self.dashboard_port, self.metrics_port = settings.dashboard_port, settings.metrics_port
         self._token = token or secrets.token_hex(32)  # one for life: a process that attached remembers it
 
@@ -139,6 +141,7 @@ class RayHead:
             if self._run_dir not in self._temp_dir.parents:  # nobody would ever remove it
                 shutil.rmtree(self._temp_dir, ignore_errors=True)
         self._child, self._temp_lock = None, None
+        self._release_ports()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         marks = orphans.environment(self._run_dir) | orphans.environment(self._run_dir, _MARK)
@@ -175,9 +178,15 @@ class RayHead:
         ]
 
     def _choose_ports(self) -> None:
-        """Take the ports of the settings, or others where somebody has them: a second daemon is welcome."""
-        self.metrics_port = _free_port(self._settings.metrics_port)
-        self.dashboard_port = _free_port(self._settings.dashboard_port)
+        """Take the ports of the settings, or others where somebody has them."""
+        self._release_ports()
+        metrics, dashboard = Claim.of(self._settings.metrics_port), Claim.of(self._settings.dashboard_port)
+        self._claims = (metrics, dashboard)
+        self.metrics_port, self.dashboard_port = metrics.port, dashboard.port
+
+    def _release_ports(self) -> None:
+        for claim in self._claims:
+            claim.release()
 
     def _wait(self) -> str:
         written = self._temp_dir / "r" / "ray_current_cluster"  # when all of the head is up
@@ -261,15 +270,6 @@ def _sigterm_stays_ours() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _free_port(wanted: int) -> int:
-    try:
-        with socket.create_server(("127.0.0.1", wanted)) as free:
-            port: int = free.getsockname()[1]
-    except OSError:
-        return _free_port(0)
-    return port
 
 
 def _one_line(error: Exception) -> str:

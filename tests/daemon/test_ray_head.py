@@ -8,11 +8,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -134,6 +137,28 @@ async def test_a_dead_raylet_is_noticed_and_the_head_can_begin_anew(short: Path)
         head.start()
         assert head.poll() is None
         assert len(list((short / "ray" / "r").glob("session_2*"))) == 1  # the old one's files are gone
+
+
+def test_heads_that_start_at_once_share_no_port() -> None:
+    settings, both_up = RaySettings(dashboard=True), threading.Barrier(2, timeout=90)
+
+    def live(run_dir: Path) -> tuple[int, int]:
+        head = RayHead(run_dir, settings, 1)
+        try:
+            head.start()
+            both_up.wait()
+            assert head.poll() is None
+            return head.dashboard_port, head.metrics_port
+        finally:
+            head.stop()
+
+    with (
+        TemporaryDirectory(dir="/var/tmp") as a,
+        TemporaryDirectory(dir="/var/tmp") as b,
+        ThreadPoolExecutor() as threads,
+    ):
+        ports = list(threads.map(live, (Path(a), Path(b))))
+    assert len({port for pair in ports for port in pair}) == 4
 
 
 def test_two_heads_at_once(short: Path, tmp_path: Path) -> None:

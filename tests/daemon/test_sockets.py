@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import os
@@ -72,6 +73,15 @@ def places(name: str, made: Daemon) -> list[Path]:
     return list(made.data.rglob(Path(name).name)) if name.startswith("/proc/") else [Path(name)]
 
 
+def is_closed(name: str, made: Daemon) -> bool:
+    """Tell whether no stranger can connect to a Unix socket; an abstract one may be the mark of a port."""
+    if not name.startswith("@"):
+        found = places(name, made)
+        return bool(found) and all(is_private(path, made) for path in found)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        return stranger.connect_ex("\0" + name[1:]) == errno.ECONNREFUSED
+
+
 def connections(process: psutil.Process) -> list[Any]:
     try:
         return list(process.net_connections(kind="all"))
@@ -85,11 +95,10 @@ def doors(process: psutil.Process, made: Daemon) -> Iterator[str]:
         if not one.laddr or one.status not in {psutil.CONN_LISTEN, psutil.CONN_NONE}:
             continue
         if one.family == socket.AF_UNIX:
-            found = [] if one.laddr.startswith(("@", "\0")) else places(one.laddr, made)
-            if not found or not all(is_private(path, made) for path in found):
-                yield f"{process.name()}: {one.laddr}"
+            if not is_closed(one.laddr, made):
+                yield f"{seen(process, 'name')}: {one.laddr}"
         elif not ipaddress.ip_address(one.laddr.ip.removeprefix("::ffff:")).is_loopback:
-            yield f"{process.name()}: {one.laddr.ip}:{one.laddr.port}"
+            yield f"{seen(process, 'name')}: {one.laddr.ip}:{one.laddr.port}"
 
 
 async def test_everything_listens_on_loopback_or_in_private_folders(tmp_path: Path) -> None:
