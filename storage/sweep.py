@@ -212,7 +212,10 @@ class Sweeper:
 
 
 def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
-    """Leave out what the archive has of a record's rows: a file that was rebuilt folds them again."""
+    """Leave out what the archive has of a record's rows: a file that was rebuilt folds them again.
+
+    Living rows stay. They shadow the archive's, and what became of them tells which of those never were.
+    """
     upto = archived.upto("ticks")
     ticks = [part.cut(min(len(part), max(0, upto + 1 - part.first_seq))) for part in rows.ticks]
 
@@ -225,14 +228,11 @@ def without_archived(rows: Rows, record: int, archived: Archived) -> Rows:
         at, last = place_in_order(table), mark.upto if is_sequence(table) else mark.upto - 1
         return [row for row in made if row[at] > last]
 
-    def lives(table: str) -> bool:
-        return table not in archived.marks or record > archived.marks[table].record
-
     return Rows(
         [part for part in ticks if len(part)],
         {table: left(table, made) for table, made in rows.inserted.items()},
         {table: left(table, made) for table, made in rows.replaced.items()},
-        {table: keyed for table, keyed in rows.living.items() if lives(table)},
+        rows.living,
         rows.flags if record > archived.copied.get("amended", -1) else _young(rows.flags, upto),
         rows.meta,
     )

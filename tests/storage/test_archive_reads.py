@@ -147,13 +147,19 @@ def test_rows_that_the_archive_has_are_left_out_of_what_is_folded_again() -> Non
         "candles_1m": [candle(1), candle(2)],
     }
     rows.replaced = {"candles_1m": [candle(1), candle(3)], "data_gaps": [(1,)]}
-    marks = {"ticks": Mark(6, 5), "events": Mark(2, 5), "candles_1m": Mark(2, 5)}
+    rows.living = {
+        "fair_value_gaps": {"1m:1": None}
+    }  # there never was one: the archive's copy is denied again
+    marks = {table: Mark(2, 5) for table in ("events", "candles_1m", "fair_value_gaps")} | {
+        "ticks": Mark(6, 5)
+    }
     left = without_archived(rows, 5, Archived(1, marks, {"data_gaps": 5}))
     assert [(first, part.tolist()) for first, part in left.ticks] == [(7, ticks[6:].tolist())]
     assert [row[0] for row in left.inserted["events"]] == [3]
     assert [row[0] for row in left.inserted["candles_1m"]] == [2]
     assert [row[0] for row in left.replaced["candles_1m"]] == [3]
     assert left.replaced["data_gaps"] == []
+    assert left.living == rows.living
     later = without_archived(rows, 6, Archived(1, marks, {"data_gaps": 5}))
     assert later.replaced == rows.replaced
 
