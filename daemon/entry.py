@@ -12,13 +12,19 @@ DAEMONS = frozenset({"run", "demo", "replay", "ray-head"})
 
 def main() -> NoReturn:
     """Run the command line."""
-    done = 0 if DAEMONS.intersection(sys.argv[1:2]) else 130
+    done, told = 0 if DAEMONS.intersection(sys.argv[1:2]) else 130, list[int]()
 
-    def leave(_number: int, _frame: object) -> NoReturn:
+    def leave(number: int, _frame: object) -> NoReturn:
+        told.append(number)
         sys.exit(done)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     from daemon import cli  # noqa: PLC0415 - under these handlers; the daemon's life has its own
 
-    cli.main()
+    try:
+        cli.main()
+    except RuntimeError:  # DuckDB's word for an exit in the midst of a query
+        if not told:
+            raise
+        sys.exit(done)

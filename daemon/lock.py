@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,15 +12,19 @@ from typing import Self
 from market.errors import UsageError
 
 
+class Held(UsageError):
+    """Another process has the folder."""
+
+
 class FolderLock:
     """Hold `{data_dir}` and its `run/lock` until released or the process ends, whichever way it ends.
 
     The file names the holder; the folder stays held if the file is removed. Children inherit neither. Raises
-    UsageError for a folder that is held or that cannot be written.
+    Held for a folder that still is after `wait_s`, UsageError for one that cannot be written.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    def __init__(self, data_dir: Path, wait_s: float = 0.0) -> None:
+        self._data_dir, self._wait_s = data_dir, wait_s
         self._fds: list[int] = []
 
     def acquire(self) -> None:
@@ -28,11 +33,21 @@ class FolderLock:
             run_dir = self._data_dir / "run"
             run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             run_dir.chmod(0o700)
-            self._fds = _take(self._data_dir)
+            self._fds = self._taken()
         except OSError as error:
             raise UsageError(
                 f"data_dir {self._data_dir}: {(error.strerror or str(error)).lower()}"
             ) from error
+
+    def _taken(self) -> list[int]:
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                return _take(self._data_dir)
+            except Held:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def release(self) -> None:
         while self._fds:
@@ -79,7 +94,7 @@ def _claim(fds: list[int], data_dir: Path) -> None:
     file = fds[-1]
     if not all(_locked(fd) for fd in fds):
         by = f" (pid {_pid(file)})" if _pid(file) else ""  # none where its lock file was removed
-        raise UsageError(f"data_dir {data_dir}: another marketd{by} is running on it")
+        raise Held(f"data_dir {data_dir}: another marketd{by} is running on it")
     os.ftruncate(file, 0)
     os.pwrite(file, str(os.getpid()).encode(), 0)
     os.fsync(file)  # a full disk may answer only here

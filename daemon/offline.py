@@ -19,6 +19,9 @@ from storage.proof import Claim, prove
 from storage.reads import begin, export
 from storage.resync import place
 
+TURN_S = 30.0
+"""So long one that asks without a daemon waits for another who does: each has the files for himself."""
+
 
 def query(settings: Settings, pair: Pair, sql: str, fmt: str, out: Path) -> None:
     """Write the answer to `out`."""
@@ -61,7 +64,7 @@ def _files(settings: Settings, pair: Pair) -> Iterator[PairFiles]:
     folder = settings.data_dir / pair.path
     if not folder.is_dir():
         raise UsageError(f"{settings.data_dir}: holds no record of {pair}")
-    with FolderLock(settings.data_dir):
+    with FolderLock(settings.data_dir, TURN_S):
         files = open_pair(folder, pair, settings.engine.spec(), contiguous=is_contiguous(pair))
         try:
             yield files

@@ -105,9 +105,9 @@ def render(rows: Sequence[PairRow], width: int, below: Sequence[str] = ()) -> Ta
 
 
 def line(row: PairRow) -> str:
-    """Write a row as one line of name=value, for logs, pipes and `marketd status`."""
+    """Write what is known of a row as name=value, in one line for logs, pipes and `marketd status`."""
     named = zip(_columns(wide=True), _cells(row, wide=True), strict=True)
-    facts = [f"{name}={value}" for name, value in named]
+    facts = [f"{name}={value}" for name, value in named if value != NOTHING]
     facts += [f"lag.{sink}={lag}" for sink, lag in row.sink_lag.items()]
     facts += [f"rss_mb={row.rss_bytes / 1e6:.0f}"] if row.rss_bytes else []
     facts += [f"note={row.note}"] if row.note else []

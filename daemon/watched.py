@@ -35,7 +35,10 @@ class Watched:
             self.restarts += 1
             log.warning("actor_restarted", actor=self.name, restarts=self.restarts)
         if (trouble := _trouble(status)) != (_trouble(self.status) if self.status else ""):
-            log.warning("actor_troubled", actor=self.name, trouble=trouble or "it is over")
+            if trouble:
+                log.warning("actor_troubled", actor=self.name, trouble=trouble)
+            else:
+                log.info("actor_well", actor=self.name)
         self.status, self.seen_s = status, time.monotonic()
 
 

@@ -15,7 +15,7 @@ from market.errors import Unreachable
 from storage.children import die_with_parent, end
 from storage.questdb_jar import SERVER, Jar, default_cache, obtain
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 NICENESS = 10  # the pairs go first
 _POLL_S = 0.05

@@ -6,7 +6,12 @@ PROFILE = """
     wide AS (
         SELECT coalesce(bin, (
             SELECT max_by(bin_size, timestamp) FROM market_profile WHERE timestamp >= {newest_profile}
-        )) AS width
+        )) AS width WHERE CASE
+            WHEN bin <= 0 THEN error('rolling_profile: bin must be more than 0')
+            WHEN va_step NOT IN (1, 2) THEN error('rolling_profile: va_step must be 1 or 2')
+            WHEN value_area <= 0 OR value_area > 1
+                THEN error('rolling_profile: value_area must be more than 0, and at most 1')
+            ELSE true END
     ),
     traded AS (
         SELECT floor(round(price / width, 6))::BIGINT AS j, sum(volume) AS volume
@@ -44,7 +49,7 @@ PROFILE = """
     SELECT from_time, to_time, (row * unit)::VARCHAR::DOUBLE AS poc,
         (least(row + up, high) * unit)::VARCHAR::DOUBLE AS value_area_high,
         (greatest(row - down, low) * unit)::VARCHAR::DOUBLE AS value_area_low,
-        (SELECT sum(volume) FROM traded) AS total_volume, width AS bin_size
+        (SELECT sum(volume) FROM part) AS total_volume, width AS bin_size
     FROM span, (SELECT width, width::DECIMAL(38, 12) AS unit FROM wide), control, bounds, area"""
 """CTEs and the row they give, of the trades in `part` and the moments in `span`.
 

@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import actors
 import daemon
 import storage
+from actors.recovery import open_pair
+from actors.spec import EngineSpec
 from daemon.control_server import ControlServer
+from daemon.lock import holder
 from market.errors import UsageError
+from market.pairs import Pair
+from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
 MARKETD = Path(sys.executable).with_name("marketd")
@@ -219,6 +225,23 @@ async def test_ctrl_c_ends_a_command_without_traceback(folder: Path) -> None:
     _, said = await process.communicate()
     await server.stop()
     assert (process.returncode, said) == (130, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_long_question_without_a_daemon_without_traceback(
+    folder: Path, number: signal.Signals
+) -> None:
+    with closing(open_pair(folder / "data/binance/spot/BTCUSDT", Pair.parse(BTC), EngineSpec())):
+        pass
+    endless = "SELECT count(*) FROM range(100000000000) t(i) WHERE hash(i) % 7 = 3"
+    process = await asyncio.create_subprocess_exec(
+        MARKETD, "query", BTC, endless, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    spent = psutil.Process(process.pid).cpu_times
+    await eventually(lambda: holder(folder / "data") == process.pid and spent().user > 2.0, 60.0)
+    process.send_signal(number)
+    assert await process.communicate() == (b"", b"")
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from daemon.lock import FolderLock, holder
+from daemon.lock import FolderLock, Held, holder
 from market.errors import UsageError
 from tests.support import eventually
 
@@ -37,6 +38,18 @@ def test_a_second_daemon_is_told_who_has_the_folder(tmp_path: Path) -> None:
     with FolderLock(data):
         assert holder(data) == os.getpid()
     assert holder(data) is None
+
+
+def test_who_can_wait_gets_the_folder_when_it_is_free(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path)
+    first.acquire()
+    freed = threading.Timer(0.3, first.release)
+    freed.start()
+    with FolderLock(tmp_path, wait_s=30.0):
+        assert holder(tmp_path) == os.getpid()
+        with pytest.raises(Held):
+            FolderLock(tmp_path, wait_s=0.1).acquire()
+    freed.join()
 
 
 def test_a_folder_stays_held_when_its_run_folder_is_removed(tmp_path: Path) -> None:

@@ -84,12 +84,29 @@ def test_recorded_trades_in_rows_of_any_width(bin_size: str, options: str) -> No
             assert row[4] == float(bin_size)
 
 
-def test_without_trades_or_a_width_nothing_is_known() -> None:
+def test_without_trades_nothing_is_known_and_without_a_width_no_price() -> None:
     ticks = trades(RECORDING)
     for con, arguments in (
         (database(ticks, TICK_SIZE), "60, until := TIMESTAMP '2001-01-01'"),
-        (database(ticks), "60"),
         (database(ticks[:0], TICK_SIZE), ""),
     ):
         with con:
             assert found(con, arguments)[:4] == (None,) * 4
+    with database(ticks) as con:
+        *prices, volume, width = found(con, "1000000")
+    assert (prices, width) == ([None] * 3, None)
+    assert volume == pytest.approx(ticks["size"].sum())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("60, bin := 0", "bin must be more than 0"),
+        ("60, bin := -1", "bin must be more than 0"),
+        ("60, va_step := 3", "va_step must be 1 or 2"),
+        ("60, value_area := 70", "value_area must be more than 0"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(arguments: str, said: str) -> None:
+    with database(trades(RECORDING), TICK_SIZE) as con, pytest.raises(duckdb.Error, match=said):
+        found(con, arguments)
