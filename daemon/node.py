@@ -261,7 +261,7 @@ class Node:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await _get(one.handle.stop)
         except (TimeoutError, MarketdError) as error:
-            log.warning("supervisor_not_stopped", actor=one.name, error=str(error))
+            log.warning("supervisor_not_stopped", actor=one.name, error=str(error) or "does not answer")
 
 
 async def _get(method: Any) -> Any:
