@@ -44,6 +44,7 @@ PARTS: dict[str, Part] = {
 }
 OUTAGES = "outages"
 """A part with a table of its own."""
+WIDE = 200  # columns of a file or a pipe
 
 
 def main() -> None:
@@ -63,6 +64,8 @@ def main() -> None:
     if unknown := set(arguments.parts) - {*PARTS, OUTAGES}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
     note = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before: other work makes every figure worse"
     found: dict[str, Sequence[Figure | str]] = {}
     usual = [part for part in [*PARTS, OUTAGES] if part != LIFT or arguments.recordings]
