@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -25,6 +23,7 @@ from market.times import NS_PER_MS
 from storage.duck import Damaged
 from tests.actors.damage import tear
 from tests.actors.pair_support import PAIR, QUICK, ByHand, Tables, events, spec, tables, working
+from tests.disk_support import small_disk
 from tests.feeds.sim_support import get, manual_sim
 from tests.recordings import HERE, trades
 from tests.storage.archive_support import FOUND
@@ -249,17 +248,9 @@ async def test_a_write_that_failed_for_good_is_raised_and_nothing_is_written_aft
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 24 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False)
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:
@@ -273,11 +264,11 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-async def test_a_full_disk_blocks_loudly_and_goes_on_by_itself(small_disk: Path) -> None:
-    async with trading(small_disk / "pair") as (sim, service):
+async def test_a_full_disk_blocks_loudly_and_goes_on_by_itself(disk: Path) -> None:
+    async with trading(disk / "pair") as (sim, service):
         await emit(sim, 50)
         await eventually(lambda: has_all(sim, service))
-        ballast = fill(small_disk)
+        ballast = fill(disk)
         await emit(sim, 3_000)
         await eventually(lambda: "No space left" in service.status()["blocked"])
         await emit(sim, 100)
@@ -285,15 +276,15 @@ async def test_a_full_disk_blocks_loudly_and_goes_on_by_itself(small_disk: Path)
         await eventually(lambda: has_all(sim, service), timeout_s=20)
         await eventually(lambda: not service.status()["blocked"])
         assert service.status()["gaps"] == 0
-        await assert_stored(sim, await read_through(service, small_disk / "pair"))
+        await assert_stored(sim, await read_through(service, disk / "pair"))
 
 
-async def test_stop_does_not_wait_for_a_full_disk(small_disk: Path) -> None:
-    folder = small_disk / "pair"
+async def test_stop_does_not_wait_for_a_full_disk(disk: Path) -> None:
+    folder = disk / "pair"
     async with trading(folder) as (sim, service):
         await emit(sim, 50)
         await eventually(lambda: has_all(sim, service))
-        ballast = fill(small_disk)
+        ballast = fill(disk)
         await emit(sim, 3_000)
         await eventually(lambda: "No space left" in service.status()["blocked"])
         began = time.monotonic()

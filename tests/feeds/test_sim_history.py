@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import csv
-import gzip
-import os
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -15,8 +12,7 @@ from feeds.sim.history import GeneratedHistory, RecordedHistory
 from feeds.sim.noise import walk
 from market.times import NS_PER_MS, NS_PER_S
 from tests.feeds.sim_support import START_NS
-
-RECORDING = Path(__file__).parents[3] / "shared/data/trades/binance_spot_btcusdt_20260216.csv.gz"
+from tests.recordings import beside, table
 
 
 def _history(rate: float = 50.0, seed: int = 7, symbol: str = "BTCUSDT") -> GeneratedHistory:
@@ -133,13 +129,9 @@ def test_a_recording_whose_times_fall_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_real_recording_comes_back_as_it_was_printed() -> None:
-    if not RECORDING.exists():
-        if "CI" in os.environ:
-            pytest.fail(f"{RECORDING.name} is missing")
-        pytest.skip("the recordings are not beside the checkout")
-    with gzip.open(RECORDING, "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    trades = RecordedHistory(RECORDING).trades(0, 2**62)
+    recording = beside("trades/binance_spot_btcusdt_20260216.csv.gz")
+    rows = table(recording)
+    trades = RecordedHistory(recording).trades(0, 2**62)
     assert [(str(t.id), t.price, t.size, str(t.ts_ns), t.buyer_is_maker) for t in trades] == [
         (r["trade_id"], r["price"], r["size"], r["ts_event_ns"], r["side"] == "sell") for r in rows
     ]

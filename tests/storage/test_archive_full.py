@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from market.errors import Retryable
 from storage.archive import Place, place_of
 from storage.compact import compact_all
+from tests.disk_support import small_disk
 from tests.storage.archive_support import END, MIDNIGHT, everything, files, filled, plan
 from tests.storage.hot_rows import MINUTE, PAIR
 
@@ -21,14 +21,8 @@ LATER_S = 4_000_000_000.0
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a small disk where the archive is to be."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts a small disk")
-    disk = tmp_path / "archive"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with small_disk(tmp_path / "archive", "512k") as disk:
+        yield disk
 
 
 def fill(disk: Path, left: int) -> Path:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +12,16 @@ from market.rows import Candle, Rows, TickRows
 from market.ticks import TICK, Ticks
 from storage.proof import Claim, prove
 from storage.reads import begin
+from tests.recordings import beside, table
 from tests.storage.hot_rows import open_hot
 from tests.storage.record import candles
 from tests.storage.test_proof import HOLES, SEQ, bars
-
-DATA = Path(__file__).parents[2] / "../shared/data"
-
-
-def published(name: str) -> list[dict[str, str]]:
-    """Read a recording beside the checkout; without it the test is skipped, but never in CI."""
-    path = DATA / name
-    if not path.exists() and "CI" not in os.environ:
-        pytest.skip(f"no {name}")
-    with gzip.open(path, "rt") as file:
-        return list(csv.DictReader(file))
 
 
 def trades_of(name: str, from_ns: int) -> Ticks:
     rows = [
         (int(row["trade_id"]), int(row["ts_event_ns"]), float(row["price"]), float(row["size"]), 0, side)
-        for row in published(name)
+        for row in table(beside(name))
         if int(row["ts_event_ns"]) >= from_ns
         for side in ({"buy": 1, "sell": -1}[row["side"]],)
     ]
@@ -63,7 +50,7 @@ def bar_claim(path: Path, ticks: Ticks, table: str, stored: list[Candle], timefr
 
 
 def test_bars_published_by_kraken_are_what_the_proof_recomputes(tmp_path: Path) -> None:
-    official = published("bars/kraken_xbtusdt_1m_official_20251110_part1.csv.gz")
+    official = table(beside("bars/kraken_xbtusdt_1m_official_20251110_part1.csv.gz"))
     ticks = trades_of("trades/kraken_spot_xbtusdt_20251110_part1.csv.gz", int(official[0]["ts_open_ns"]))
     stored: list[Candle] = []
     for bar, own in zip(official, candles(ticks.tolist(), 60 * 10**9), strict=True):
@@ -80,7 +67,7 @@ def test_bars_published_by_freqtrade_are_what_the_proof_recomputes(
 ) -> None:
     official = {
         int(bar["ts_open_ns"]): bar
-        for bar in published(f"bars/freqtrade_xrpeth_{timeframe}_2019_part1.csv.gz")
+        for bar in table(beside(f"bars/freqtrade_xrpeth_{timeframe}_2019_part1.csv.gz"))
     }
     ticks = trades_of("trades/binance_spot_xrpeth_aggtrades_2019_part1.csv.gz", 0)
     stored, used = [], 0
