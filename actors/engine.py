@@ -19,6 +19,7 @@ from actors.hot_writer import HotWriter
 from actors.lane_frames import Outgoing
 from actors.latency import Durations, Latencies
 from actors.outlets import Outlet, Outlets
+from actors.pacing import Pacing
 from actors.recovery import PairFiles
 from actors.spec import PairSpec
 from feeds import clock
@@ -80,6 +81,7 @@ class Engine:
         writer.on_written = self._look
         self.last_candle: Candle | None = None  # the last one closed, of 1m, which every pair keeps
         self.recent: deque[tuple[int, int]] = deque(maxlen=64)  # (seq, received_ns) of the newest events
+        self._pacing = Pacing(spec.engine.gather_ms * NS_PER_MS, spec.engine.flush_interval_ms * NS_PER_MS)
         self._write_due_ns = 0
         self._segment_since_ns, self._segment_first = clock.now_ns(), 0  # number of its head's last record
         self._rotate_after_ns = 0
@@ -195,14 +197,17 @@ class Engine:
         return acked
 
     async def _work(self, tasks: list[asyncio.Task[None]]) -> None:
-        gather_s = self._spec.engine.gather_ms / 1_000
+        late_ns = 0
         while not self._stopping:
             await self._feed.wait(IDLE_S)
             await self._turn()
             for task in tasks:
                 if task.done():
                     task.result()  # a feed or lane that ended has a reason, and it is raised here
-            await asyncio.sleep(gather_s)
+            gather_ns = self._pacing.gather_ns(late_ns)
+            due_ns = time.monotonic_ns() + gather_ns
+            await asyncio.sleep(gather_ns / NS_PER_S)
+            late_ns = time.monotonic_ns() - due_ns
 
     async def _turn(self) -> None:
         now_ns = clock.now_ns()
@@ -289,7 +294,7 @@ class Engine:
 
     def _write(self, now_ns: int) -> None:
         if now_ns >= self._write_due_ns and not self._writer.busy:
-            self._write_due_ns = now_ns + self._spec.engine.flush_interval_ms * NS_PER_MS
+            self._write_due_ns = now_ns + self._pacing.flush_ns(self._writer.last_flush_ns)
             self._writer.start()
 
     def _segment_is_full(self, now_ns: int) -> bool:

@@ -16,6 +16,7 @@ import structlog
 from actors.latency import Durations
 from market.errors import Retryable
 from market.rows import Rows
+from market.times import NS_PER_S
 from storage.duck import Damaged
 from storage.hot import HotFile
 
@@ -34,7 +35,7 @@ class HotWriter:
 
     def __init__(self, hot: HotFile, wal: Path) -> None:
         self.error = ""
-        self.flush_s = Durations()
+        self.flush_s, self.last_flush_ns = Durations(), 0
         self.on_written: Callable[[], None] = _nothing
         self._hot, self._wal = hot, wal
         self._thread = ThreadPoolExecutor(1, "hot-file", initializer=_give_way)
@@ -144,7 +145,9 @@ class HotWriter:
         for sink, seq in cursors.items():
             self._hot.set_cursor(sink, seq)
         self._hot.flush(rows, position)
-        self.flush_s.add(time.perf_counter() - began_s)
+        took_s = time.perf_counter() - began_s
+        self.flush_s.add(took_s)
+        self.last_flush_ns = int(took_s * NS_PER_S)
 
     def _complain(self, error: str) -> None:
         if error != self.error:
@@ -169,4 +172,5 @@ def _nothing() -> None:
 
 def _give_way() -> None:
     """Let the threads that bring events to subscribers go before this one."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

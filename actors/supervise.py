@@ -34,7 +34,8 @@ def give_way() -> None:
     """Let the pairs and the bus go first: history is in less of a hurry. New threads do as their makers."""
     for thread in Path("/proc/self/task").iterdir():
         with suppress(ProcessLookupError):  # it has ended since
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), NICENESS)
+            number = int(thread.name)
+            os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) + NICENESS)
 
 
 def bring_back(*names: str) -> None:

@@ -48,8 +48,11 @@ _SETTINGS = {
     "RAY_enable_metrics_collection": "1",
     "RAY_event_stats": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    "RAY_global_gc_min_interval_s": "3600",  # else every worker collects, for 0.1 s, when one is started
+    "RAY_local_gc_min_interval_s": "3600",
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
     "RAY_preload_python_modules": "daemon.ray_worker",
+    "RAY_worker_maximum_startup_concurrency": str(os.cpu_count() or 1),  # else one at a time, as num_cpus is 0
     "RAY_worker_niceness": "0",  # else every other process goes before the pairs
     "RAY_task_events_report_interval_ms": "0",  # else leaving a head that died takes 5 s more
     "MALLOC_ARENA_MAX": "2",
