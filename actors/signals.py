@@ -15,7 +15,7 @@ from actors.lane_frames import Fields, Outgoing
 from actors.lane_server import Lane, LaneServer
 from actors.latency import Durations
 from actors.signal_feed import Feed, gather, take_turn
-from actors.supervise import end, live, vitals
+from actors.supervise import end, go_first, live, vitals
 from market.backoff import delays
 from market.errors import BadFrame, Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
@@ -255,6 +255,7 @@ class SignalSupervisor:
 
     def __init__(self, path: Path, url: str, maxlen: int, prepare: Callable[[], None]) -> None:
         prepare()
+        go_first()
         self._service = SignalService(path, StateBus(url, maxlen))
         self._task = live(self._service.run())
 

@@ -88,7 +88,7 @@ def _script(plan: Plan, seconds: float) -> npt.NDArray[np.int64]:
 @contextmanager
 def listening(url: str, channel: str, heard: Heard) -> Iterator[None]:
     """Listen in a process of its own as long as the block lasts; then fill `heard`."""
-    with rig.child("-m", "benchmarks.subscriber", url, channel) as process:
+    with rig.child("-m", "benchmarks.subscriber", url, channel, elsewhere=True) as process:
         rig.line(process)
         yield
         process.terminate()

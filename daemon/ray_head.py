@@ -52,7 +52,7 @@ _SETTINGS = {
     "RAY_local_gc_min_interval_s": "3600",
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
     "RAY_preload_python_modules": "daemon.ray_worker",
-    "RAY_worker_maximum_startup_concurrency": str(os.cpu_count() or 1),  # else one at a time, as num_cpus is 0
+    "RAY_worker_maximum_startup_concurrency": str(os.cpu_count() or 1),  # num_cpus (0) says one
     "RAY_worker_niceness": "0",  # else every other process goes before the pairs
     "RAY_task_events_report_interval_ms": "0",  # else leaving a head that died takes 5 s more
     "MALLOC_ARENA_MAX": "2",
