@@ -7,7 +7,7 @@ from market.times import NS_PER_MS, NS_PER_S
 MAX_GATHER_NS = 250 * NS_PER_MS
 MAX_FLUSH_NS = 5 * NS_PER_S
 _LATE_TIMES = 4
-_FLUSH_TIMES = 50  # a flush is at work for 2 % of the time at most
+_FLUSH_TIMES = 10  # a flush is at work for a tenth of the time at most
 _MEMORY = 8  # pauses; a single late one changes little
 
 

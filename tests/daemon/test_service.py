@@ -109,6 +109,16 @@ async def test_status_tells_what_a_person_asks_first(live: Daemon) -> None:
         assert pair["sinks"]["redis"]["connected"]
 
 
+async def test_what_all_pairs_wait_for_goes_before_them_and_history_after(live: Daemon) -> None:
+    status = await live.status()
+    usual = os.getpriority(os.PRIO_PROCESS, live.pid)
+    first = usual - 10 * (os.geteuid() == 0)  # nobody else may without the system's leave
+    supervisors = {name: one["pid"] for name, one in status["supervisors"].items()}
+    assert os.getpriority(os.PRIO_PROCESS, supervisors["signal"]) == first
+    assert {os.getpriority(os.PRIO_PROCESS, one["pid"]) for one in status["pairs"]} == {usual}
+    assert os.getpriority(os.PRIO_PROCESS, supervisors["health"]) == usual + 10
+
+
 def named(made: Daemon, *names: str) -> list[int]:
     return [one.pid for one in called(made.pid, *names)]
 
