@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import bring_back, end, give_way, live, vitals
+from actors.priority import Place, take
+from actors.supervise import bring_back, end, live, vitals
 from analytics.state_text import VERSION, MarketState, Physics, Sentiment, metadata, text
 from market import rows
 from market.errors import Retryable
@@ -94,7 +95,7 @@ class EmbeddingSupervisor:
         self, path: Path, folder: Path, model: str, index: Index, prepare: Callable[[], None]
     ) -> None:
         prepare()
-        give_way()
+        take(Place.LAST)
         self._service = PageService("lancedb", path, StatePages(folder, model, index))
         self._task = live(self._service.run())
 

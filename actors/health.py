@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from actors.metrics import METRICS, Report, Sample, observations, samples
-from actors.supervise import give_way, vitals
+from actors.priority import Place, take
+from actors.supervise import vitals
 
 BUCKETS_S = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]
 _PAIR_SERIES = {"journal_s": "marketd_journal_sync_seconds", "flush_s": "marketd_flush_seconds"}
@@ -59,7 +60,7 @@ class HealthSupervisor:
 
     def __init__(self, prepare: Callable[[], None]) -> None:
         prepare()
-        give_way()
+        take(Place.LAST)
         self._service = HealthService(_create)
 
     async def observe(self, pairs: Sequence[Report], supervisors: Mapping[str, Report]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from typing import TypeVar
 import structlog
 
 from actors.latency import Durations
+from actors.priority import step_back
 from market.errors import Retryable
 from market.rows import Rows
 from market.times import NS_PER_S
@@ -27,7 +26,6 @@ CHECKPOINT_BYTES = 1024 * 1024  # until then DuckDB holds the rows in memory, th
 CHECKPOINT_EVERY_S = 60.0  # a checkpoint takes 0.1 s of CPU and more of the disk's time
 MAX_WAL_BYTES = 64 * 1024 * 1024  # sooner than that, if a restart would have so much to read
 RETRY_S = 1.0
-NICENESS = 10
 
 
 class HotWriter:
@@ -38,7 +36,7 @@ class HotWriter:
         self.flush_s, self.last_flush_ns = Durations(), 0
         self.on_written: Callable[[], None] = _nothing
         self._hot, self._wal = hot, wal
-        self._thread = ThreadPoolExecutor(1, "hot-file", initializer=_give_way)
+        self._thread = ThreadPoolExecutor(1, "hot-file", initializer=step_back)
         self._rows, self._position = Rows(), hot.position
         self.pending_rows = 0
         self._cursors: dict[str, int] = {}
@@ -168,9 +166,3 @@ class HotWriter:
 
 def _nothing() -> None:
     """Serve nobody: rows are written, and it is nobody's concern yet."""
-
-
-def _give_way() -> None:
-    """Let the threads that bring events to subscribers go before this one."""
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 
 from actors.page_service import Delivery, PageService
-from actors.supervise import bring_back, end, give_way, live, vitals
+from actors.priority import Place, take
+from actors.supervise import bring_back, end, live, vitals
 from market.errors import MarketdError, Retryable
 from market.pairs import Pair
 from market.streams import TICKS
@@ -104,7 +105,7 @@ class QuestDBSupervisor:
 
     def __init__(self, path: Path, where: str | Path, policy: Policy, prepare: Callable[[], None]) -> None:
         prepare()
-        give_way()
+        take(Place.LAST)
         bring_back("pyarrow", "pandas")
         self._pages, self._policy = QuestDBPages(where), policy
         self._service = PageService("questdb", path, self._pages)

@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 
-from actors.supervise import end, give_way, live, vitals
+from actors.priority import Place, take
+from actors.supervise import end, live, vitals
 from market.errors import MarketdError, Retryable
 from storage.compact import compact
 
@@ -94,7 +95,7 @@ class RetentionSupervisor:
         self, pairs: Sequence[str], archive: Path, sweep_s: float, prepare: Callable[[], None]
     ) -> None:
         prepare()
-        give_way()
+        take(Place.LAST)
         self._service = RetentionService(pairs, sweep_s, _ask, functools.partial(compact, archive))
         self._task = live(self._service.run())
 

@@ -14,8 +14,9 @@ import structlog
 from actors.lane_frames import Fields, Outgoing
 from actors.lane_server import Lane, LaneServer
 from actors.latency import Durations
+from actors.priority import Place, take
 from actors.signal_feed import Feed, gather, take_turn
-from actors.supervise import end, go_first, live, vitals
+from actors.supervise import end, live, vitals
 from market.backoff import delays
 from market.errors import BadFrame, Retryable, SequenceBroken
 from market.times import NS_PER_MS, NS_PER_S
@@ -255,7 +256,7 @@ class SignalSupervisor:
 
     def __init__(self, path: Path, url: str, maxlen: int, prepare: Callable[[], None]) -> None:
         prepare()
-        go_first()
+        take(Place.FIRST)
         self._service = SignalService(path, StateBus(url, maxlen))
         self._task = live(self._service.run())
 

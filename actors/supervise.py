@@ -6,14 +6,10 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
 import structlog
-
-NICENESS = 10
 
 log = structlog.get_logger(__name__)
 
@@ -28,24 +24,6 @@ def live(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 def vitals() -> dict[str, Any]:
     """Say which process this is, and how large."""
     return {"pid": os.getpid(), "rss_bytes": psutil.Process().memory_info().rss}
-
-
-def give_way() -> None:
-    """Let the pairs and the bus go first: history is in less of a hurry. New threads do as their makers."""
-    _renice(NICENESS)
-
-
-def go_first() -> None:
-    """Go before the pairs, which all wait for this one process; does nothing where the system forbids it."""
-    with suppress(PermissionError):
-        _renice(-NICENESS)
-
-
-def _renice(by: int) -> None:
-    for thread in Path("/proc/self/task").iterdir():
-        number = int(thread.name)
-        with suppress(ProcessLookupError):  # it has ended since
-            os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) + by)
 
 
 def bring_back(*names: str) -> None:
