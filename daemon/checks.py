@@ -19,7 +19,6 @@ from daemon.settings import (
     EmbeddingsSettings,
     PairSettings,
     QuestDBSettings,
-    RaySettings,
     RedisSettings,
     Settings,
 )
@@ -36,7 +35,6 @@ from storage.questdb_url import parse
 
 LOW_SPACE_BYTES = 5 << 30
 MAX_SKEW_S = 1.0
-RAYS_PORTS = range(10_001, 20_000)  # of `ray start` for clients and workers, unless it is told others
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +201,7 @@ def _ray(settings: Settings) -> Iterable[Finding]:
             reach(address)
         else:
             temp_dir(settings.run_dir, settings.ray.temp_dir)
-            _ports(settings.ray)
     except (Unreachable, UsageError) as error:
         yield _bad(str(error))
     else:
         yield _good(f"Ray at {address}: answers" if address else "ray: a head of its own")
-
-
-def _ports(ray: RaySettings) -> None:
-    """Raise UsageError for ports that a head refuses to begin with, free or not."""
-    if ray.dashboard_port == ray.metrics_port:
-        raise UsageError(f"ray.metrics_port {ray.metrics_port}: is ray.dashboard_port too")
-    for key, port in (("dashboard_port", ray.dashboard_port), ("metrics_port", ray.metrics_port)):
-        if port in RAYS_PORTS:
-            raise UsageError(f"ray.{key} {port}: Ray keeps {RAYS_PORTS[0]} to {RAYS_PORTS[-1]} for itself")

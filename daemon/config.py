@@ -38,6 +38,7 @@ SECTIONS = (
 LATER = ("archive", "object_store")
 ABSENT = dict.fromkeys(LATER, "unknown section: this version of marketd has no such part")
 PUSH_KEYS = ("contiguous_ids", "trim")
+RAYS_PORTS = range(10_001, 20_000)  # of `ray start` for clients and workers, unless it is told others
 SUPPORTED = ", ".join(" ".join(venue) for venue in VENUES)
 
 
@@ -313,7 +314,18 @@ def _ray(document: Document, value: object) -> RaySettings:
         document.refuse("ray.address", "expected host:port, or nothing for a head of its own")
     if ray.temp_dir and not Path(ray.temp_dir).is_absolute():
         document.refuse("ray.temp_dir", "expected an absolute path")
+    if not ray.address:
+        _ports(document, ray)
     return ray
+
+
+def _ports(document: Document, ray: RaySettings) -> None:
+    """Refuse ports that a head does not begin with, free or not."""
+    if ray.dashboard_port == ray.metrics_port:
+        document.refuse("ray.metrics_port", "is ray.dashboard_port too")
+    for key, port in (("dashboard_port", ray.dashboard_port), ("metrics_port", ray.metrics_port)):
+        if port in RAYS_PORTS:
+            document.refuse(f"ray.{key}", f"Ray keeps {RAYS_PORTS[0]} to {RAYS_PORTS[-1]} for itself")
 
 
 def _together(document: Document, settings: Settings) -> None:

@@ -84,7 +84,7 @@ class Service:
 
     def reports(self) -> list[dict[str, Any]]:
         """Say what each pair said of itself last, in the order of the configuration."""
-        return [_starting(one.name) | one.status | {"restarts": one.restarts} for one in self.node.pairs]
+        return [_starting(one.name) | one.report for one in self.node.pairs]
 
     async def _work(self, until: Callable[[Service], Coroutine[Any, Any, None]] | None) -> None:
         """Wait for whichever ends first; a fault of the watch or of `until` is raised."""
@@ -119,6 +119,7 @@ class Service:
             return {"claims": await self._ask(pair, "prove")}
 
         async def resync(store: str, pairs: list[str], from_ns: int) -> dict[str, Any]:
+            _require(self._settings, store)
             keys = pairs or [one.name.removeprefix("pair:") for one in self.node.pairs]
             return {key: await self._ask(key, "resync", store, from_ns) for key in keys}
 
@@ -171,6 +172,16 @@ def serve(
             return uvloop.run(Service(settings, specs).run(until))
         finally:
             orphans.kill(settings.run_dir)
+
+
+def _require(settings: Settings, store: str) -> None:
+    """Raise UsageError for a store that the configuration leaves out, or the installation."""
+    section, enabled = {
+        "questdb": ("questdb", settings.questdb.enabled),
+        "lancedb": ("embeddings", settings.embeddings.enabled),
+    }[store]
+    if not enabled:
+        raise UsageError(f"{store} is off ({section}.enabled, or not installed)")
 
 
 def _forget_overrides() -> None:

@@ -62,12 +62,17 @@ def similar(settings: Settings, pair: Pair, at_ns: int | None, k: int) -> list[M
     The first is the state itself, at distance 0. Raises UsageError where there is none or LanceDB is not
     installed.
     """
-    table = Vectors(settings.data_dir / "lancedb", settings.embeddings.index, create=False)
+    folder = settings.data_dir / "lancedb"
+    try:
+        table = Vectors(folder, settings.embeddings.index, create=False)
+    except UsageError as error:
+        raise UsageError(f"{error}{_why_none(settings, pair)}") from None
     symbol = _alias(settings, pair)
     state = table.get(symbol, at_ns)
     if state is None:
         when = f" at or before {rfc3339(at_ns)}" if at_ns is not None else " yet"
-        raise UsageError(f"{settings.data_dir / 'lancedb'}: holds no market state of {symbol}{when}")
+        why = _why_none(settings, pair)
+        raise UsageError(f"{folder}: holds no market state of {symbol}{when}{why}")
     return _with_bars(settings, pair, state, table, k)
 
 
@@ -92,6 +97,14 @@ def lines(matches: Sequence[Match]) -> list[str]:
 
 def _alias(settings: Settings, pair: Pair) -> str:
     return next((one.alias for one in settings.pairs if one.pair == pair), pair.key)
+
+
+def _why_none(settings: Settings, pair: Pair) -> str:
+    """Say what of the configuration is the reason, if anything is."""
+    if not settings.embeddings.enabled:
+        return "; they are off (embeddings.enabled)"
+    followed = [one.pair.key for one in settings.pairs]
+    return "" if pair.key in followed else f"; the pairs followed are: {', '.join(followed)}"
 
 
 def _with_bars(settings: Settings, pair: Pair, state: StateRow, table: Vectors, k: int) -> list[Match]:

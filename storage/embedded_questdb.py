@@ -134,7 +134,8 @@ class EmbeddedQuestDB:
                 start_new_session=True,  # Ctrl-C is for the daemon: it drains into this server first
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call, nothing that locks
             )
-        os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)  # before its threads are made
+        behind = os.getpriority(os.PRIO_PROCESS, child.pid) + NICENESS
+        os.setpriority(os.PRIO_PROCESS, child.pid, behind)  # before its threads are made
         return child
 
     def _listens(self, ports: _Ports) -> bool:

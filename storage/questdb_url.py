@@ -80,7 +80,8 @@ def _options(text: str) -> dict[str, str]:
         if not part:
             continue
         if not separator or key not in _KEYS:
-            raise UsageError(f"questdb.url: {key!r} is none of {', '.join(sorted(_KEYS))}")
+            known = ", ".join(sorted(_KEYS))  # its own text may be a password's, cut by its semicolon
+            raise UsageError(f"questdb.url: expected only {known}; a semicolon in a value is written twice")
         if key in options:
             raise UsageError(f"questdb.url: {key} is given twice")
         options[key] = value.replace("\0", ";")

@@ -158,18 +158,6 @@ def test_a_folder_too_long_for_ray(tmp_path: Path) -> None:
     assert about(check(wanted), "ray.temp_dir /var/tmp/longlong").fatal
 
 
-@pytest.mark.parametrize(
-    ("ray", "key"),
-    [
-        (RaySettings(dashboard_port=10_001), "ray.dashboard_port 10001: "),
-        (RaySettings(metrics_port=19_999), "ray.metrics_port 19999: "),
-        (RaySettings(metrics_port=8_265), "ray.metrics_port 8265: is ray.dashboard_port"),
-    ],
-)
-def test_ports_that_a_head_does_not_begin_with(tmp_path: Path, ray: RaySettings, key: str) -> None:
-    assert about(check(replace(settings(tmp_path, ""), ray=ray)), key).fatal
-
-
 def test_ports_beside_those_of_its_workers(tmp_path: Path) -> None:
     ray = RaySettings(dashboard_port=20_000, metrics_port=0)
     assert about(check(replace(settings(tmp_path, ""), ray=ray)), "ray: a head").ok

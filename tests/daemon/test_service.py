@@ -28,6 +28,7 @@ from tests.daemon.support import (
     key,
     left,
 )
+from tests.support import eventually
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine starts a daemon in a minute
 
@@ -110,6 +111,10 @@ async def test_status_tells_what_a_person_asks_first(live: Daemon) -> None:
 
 
 async def test_what_all_pairs_wait_for_goes_before_them_and_history_after(live: Daemon) -> None:
+    async def supervised() -> bool:
+        return all("pid" in one for one in (await live.status())["supervisors"].values())
+
+    await eventually(supervised, 60)  # they come up after the pairs
     status = await live.status()
     usual = os.getpriority(os.PRIO_PROCESS, live.pid)
     first = usual - 10 * (os.geteuid() == 0)  # nobody else may without the system's leave
@@ -190,6 +195,13 @@ async def test_a_pair_that_is_not_followed_is_told_from_those_that_are(live: Dae
     asked = await live.ask("query", key("SOLUSDT"), "FROM ticks")
     assert (asked.returncode, asked.stdout) == (2, "")
     assert f"{key('SOLUSDT')} is not followed here; these are: {key(BTC)}, {key(ETH)}" in asked.stderr
+
+
+@pytest.mark.parametrize(("store", "section"), [("questdb", "questdb"), ("lancedb", "embeddings")])
+async def test_a_store_that_is_off_is_not_loaded_again(live: Daemon, store: str, section: str) -> None:
+    told = await live.ask("resync", store)
+    assert told.returncode == 2
+    assert told.stderr == f"marketd: {store} is off ({section}.enabled, or not installed)\n"
 
 
 async def test_a_daemon_beside_stops_with_all_stored_and_announced(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 
 from analytics.state_text import VERSION, MarketState, Physics, Sentiment, metadata, text
 from daemon.control_server import ControlServer
-from daemon.settings import PairSettings, Settings
+from daemon.settings import EmbeddingsSettings, PairSettings, Settings
 from daemon.similar import Match, _sql, lines, similar, time_ns
 from market.errors import Retryable, UsageError
 from market.pairs import Pair
@@ -165,6 +166,11 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path, encoder: Encoder) -
         similar(settings(tmp_path), BTC, None, 5)
     with pytest.raises(UsageError, match="holds no market state of BTC at or before 2025-12-21T12:00:59Z"):
         similar(settings(tmp_path, "BTC"), BTC, T0_NS - NS_PER_S, 5)
+    with pytest.raises(UsageError, match=f"of binance:spot:NOPE yet; the pairs followed are: {BTC}$"):
+        similar(settings(tmp_path), replace(BTC, symbol="NOPE"), None, 5)
+    off = replace(settings(tmp_path / "off"), embeddings=EmbeddingsSettings(enabled=False))
+    with pytest.raises(UsageError, match=r"no market states yet; they are off \(embeddings\.enabled\)$"):
+        similar(off, BTC, None, 5)
 
 
 ASK = """
