@@ -6,7 +6,6 @@ from market.times import NS_PER_MS, NS_PER_S
 
 MAX_GATHER_NS = 250 * NS_PER_MS
 MAX_FLUSH_NS = 5 * NS_PER_S
-_LATE_TIMES = 4
 _FLUSH_TIMES = 10  # a flush is at work for a tenth of the time at most
 _MEMORY = 8  # pauses; a single late one changes little
 
@@ -24,9 +23,9 @@ class Pacing:
         self._late_ns = 0.0  # of late
 
     def gather_ns(self, late_ns: int) -> int:
-        """Tell how long to gather, when the pause before ended `late_ns` late; 0 where 0 is wanted."""
+        """Tell how long to gather: as long at least as pauses end late, the last by `late_ns`; 0 stays 0."""
         self._late_ns += (late_ns - self._late_ns) / _MEMORY
-        return _within(self._gather_ns, int(self._late_ns * _LATE_TIMES), MAX_GATHER_NS)
+        return _within(self._gather_ns, int(self._late_ns), MAX_GATHER_NS)
 
     def flush_ns(self, took_ns: int) -> int:
         """Tell how long after the beginning of a flush that took `took_ns` the next one may begin."""

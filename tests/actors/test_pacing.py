@@ -25,7 +25,7 @@ def test_a_machine_that_keeps_up_works_as_configured(pacing: Pacing) -> None:
 
 
 def test_one_pause_that_ends_late_is_soon_forgotten(pacing: Pacing) -> None:
-    first, *rest = pauses_ms(pacing, 40.0, *[0.0] * 11)
+    first, *rest = pauses_ms(pacing, 160.0, *[0.0] * 11)
     assert first == 20.0
     assert rest == sorted(rest, reverse=True)
     assert rest[-1] == 5.0
@@ -34,7 +34,7 @@ def test_one_pause_that_ends_late_is_soon_forgotten(pacing: Pacing) -> None:
 def test_where_every_pause_ends_late_they_grow_up_to_their_bound(pacing: Pacing) -> None:
     longer = pauses_ms(pacing, *[30.0] * 60)
     assert longer == sorted(longer)
-    assert longer[-1] == pytest.approx(120.0, rel=0.01)
+    assert longer[-1] == pytest.approx(30.0, rel=0.01)
     assert pauses_ms(pacing, *[10_000.0] * 60)[-1] == MAX_GATHER_NS / NS_PER_MS
 
 
