@@ -13,7 +13,7 @@ _USUAL = os.getpriority(os.PRIO_PROCESS, 0)  # as it was started, before anybody
 class Place(IntEnum):
     """A place in the queue, in steps of niceness."""
 
-    FIRST = -10  # who starts, for who fell is behind; who brings all pairs' events to Redis
+    FIRST = -10  # who brings all pairs' events to Redis
     USUAL = 0  # pairs
     LAST = 10  # history, which is in less of a hurry
 

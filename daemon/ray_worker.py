@@ -9,7 +9,4 @@ from __future__ import annotations
 
 import sys
 
-from actors.priority import Place, take
-
 sys.modules.update(dict.fromkeys(("pydantic", "pyarrow", "pandas", "rich")))  # type: ignore[arg-type]  # None is what import looks for
-take(Place.FIRST)  # until the actor's class takes its own

@@ -11,7 +11,7 @@ import structlog
 
 log = structlog.get_logger()
 STUCK_S = 10.0
-SILENCE_S = 10.0
+UNANSWERED_S = 10.0
 TROUBLED = frozenset({"failed", "stale", "unlisted"})
 
 
@@ -31,7 +31,7 @@ class Watched:
         """Say what it last said, how often it was started again, and that it has not answered of late."""
         told = self.status | {"restarts": self.restarts}
         silent_s = time.monotonic() - self.seen_s
-        if not self.status or silent_s < SILENCE_S:
+        if not self.status or silent_s < UNANSWERED_S:
             return told
         silence = {"error": f"no answer for {silent_s:.0f} s"}
         return told | silence | ({"state": "silent"} if "state" in told else {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemon.watched import SILENCE_S, Watched
+from daemon.watched import UNANSWERED_S, Watched
 
 PAIR = {"pid": 7, "state": "streaming", "error": "", "ticks": 12}
 SUPERVISOR = {"pid": 8, "error": "", "lanes": 2}
@@ -19,7 +19,7 @@ def watched(status: dict[str, Any], silent_s: float) -> Watched:
 
 @pytest.mark.parametrize("status", [PAIR, SUPERVISOR])
 def test_what_it_said_is_told_while_it_answers(status: dict[str, Any]) -> None:
-    assert watched(status, SILENCE_S - 5).report == status | {"restarts": 3}
+    assert watched(status, UNANSWERED_S - 5).report == status | {"restarts": 3}
 
 
 def test_a_pair_that_does_not_answer_is_silent_whatever_it_said_last() -> None:
