@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import orjson
+
 from actors.page_service import Delivery, PageService
 from actors.priority import Place, take
 from actors.supervise import bring_back, end, live, vitals
@@ -99,8 +101,8 @@ class EmbeddingSupervisor:
         self._service = PageService("lancedb", path, StatePages(folder, model, index))
         self._task = live(self._service.run())
 
-    async def status(self) -> dict[str, Any]:
-        return vitals() | self._service.status()
+    async def status(self) -> bytes:
+        return orjson.dumps(vitals() | self._service.status())
 
     async def stop(self) -> None:
         """Close the lanes; what was not acknowledged stays with the pairs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from actors.metrics import METRICS, Report, Sample, observations, samples
 from actors.priority import Place, take
 from actors.supervise import vitals
@@ -63,11 +65,12 @@ class HealthSupervisor:
         take(Place.LAST)
         self._service = HealthService(_create)
 
-    async def observe(self, pairs: Sequence[Report], supervisors: Mapping[str, Report]) -> None:
-        self._service.observe(pairs, supervisors)
+    async def observe(self, told: bytes) -> None:
+        """Take `told`, the reports of the pairs and, by name, of the supervisors, as JSON."""
+        self._service.observe(*orjson.loads(told))
 
-    async def status(self) -> dict[str, Any]:
-        return vitals() | {"observed": self._service.observed}
+    async def status(self) -> bytes:
+        return orjson.dumps(vitals() | {"observed": self._service.observed})
 
     async def stop(self) -> None:
         """Do nothing: it holds nothing."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.engine import Engine, Feed
@@ -195,8 +196,8 @@ class PairActor:
         self._service = PairService(spec)
         self._life = asyncio.get_running_loop().create_task(self._service.run())
 
-    async def status(self) -> dict[str, Any]:
-        return self._service.status()
+    async def status(self) -> bytes:
+        return orjson.dumps(self._service.status())
 
     async def query(self, sql: str, fmt: str, out: str) -> None:
         await self._service.query(sql, fmt, Path(out))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.page_service import Delivery, PageService
@@ -113,9 +114,9 @@ class QuestDBSupervisor:
         self._task = live(self._service.run())
         self._looking = live(self._look())
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> bytes:
         own = {"archived": self._archived, "trouble": self._trouble}
-        return vitals() | self._service.status() | own
+        return orjson.dumps(vitals() | self._service.status() | own)
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.priority import Place, take
@@ -99,8 +100,8 @@ class RetentionSupervisor:
         self._service = RetentionService(pairs, sweep_s, _ask, functools.partial(compact, archive))
         self._task = live(self._service.run())
 
-    async def status(self) -> dict[str, Any]:
-        return vitals() | self._service.status()
+    async def status(self) -> bytes:
+        return orjson.dumps(vitals() | self._service.status())
 
     async def stop(self) -> None:
         """Leave everything as it is: a sweep that is under way ends with its pair."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.lane_frames import Fields, Outgoing
@@ -260,8 +261,8 @@ class SignalSupervisor:
         self._service = SignalService(path, StateBus(url, maxlen))
         self._task = live(self._service.run())
 
-    async def status(self) -> dict[str, Any]:
-        return vitals() | self._service.status()
+    async def status(self) -> bytes:
+        return orjson.dumps(vitals() | self._service.status())
 
     async def stop(self) -> None:
         """Close lanes and connection; what was not acknowledged stays with the pairs."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.spec import PairSpec
@@ -198,7 +199,7 @@ class Node:
             return
         pairs = [one.report for one in self.fleet.pairs if one.status]
         others = {name: one.report for name, one in self.fleet.supervisors.items() if one.status}
-        health.handle.observe.options(num_returns=0).remote(pairs, others)
+        health.handle.observe.options(num_returns=0).remote(orjson.dumps((pairs, others)))
 
     def _end_probes(self) -> None:
         for one in self.fleet.all:
@@ -208,7 +209,7 @@ class Node:
     async def _look(self, one: Watched) -> None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                one.saw(await _get(one.handle.status))
+                one.saw(orjson.loads(await _get(one.handle.status)))
         except TimeoutError:
             self._suspect(one)
         except MarketdError as error:
