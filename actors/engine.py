@@ -85,6 +85,7 @@ class Engine:
         self._write_due_ns = 0
         self._segment_since_ns, self._segment_first = clock.now_ns(), 0  # number of its head's last record
         self._rotate_after_ns = 0
+        self._full_at = 0  # number of the record with which the segment was found full
         self._snapshot_ns = 0
         self._stopping = False
         self._refused = ""  # why the journal's disk takes nothing
@@ -216,7 +217,7 @@ class Engine:
         self._show(now_ns)
         self._write(now_ns)
         if self._segment_is_full(now_ns):
-            await self._rotate(now_ns)
+            self._rotate(now_ns)
 
     async def _commit(self, inputs: Sequence[Input]) -> None:
         """Make inputs durable, then fold and announce them."""
@@ -303,16 +304,19 @@ class Engine:
         old = now_ns - self._segment_since_ns > self._spec.engine.segment_s * NS_PER_S
         return old or self._journal.bytes > self._spec.engine.segment_bytes
 
-    async def _rotate(self, now_ns: int) -> None:
-        """Begin a new segment, with a hot file that is nowhere near the old one's beginning."""
-        await self._writer.flush()
+    def _rotate(self, now_ns: int) -> None:
+        """Begin a new segment, as soon as the hot file is nowhere near the old one's beginning."""
+        self._full_at = self._full_at or self._journal.number
+        if self._writer.written < self._full_at:
+            self._writer.start()
+            return
         try:
             self._journal.rotate(*self.core.snapshot())
         except Retryable as error:
             self._complain(error)
             self._rotate_after_ns = now_ns + int(FULL_RETRY_S * NS_PER_S)
             return
-        self._segment_since_ns, self._segment_first = now_ns, self._journal.number
+        self._segment_since_ns, self._segment_first, self._full_at = now_ns, self._journal.number, 0
 
 
 def _unlink(files: Sequence[Path]) -> None:

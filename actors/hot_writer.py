@@ -51,9 +51,14 @@ class HotWriter:
         return self._writing is not None and not self._writing.done()
 
     @property
+    def written(self) -> int:
+        """Number of the last record whose rows are in the file."""
+        return self._hot.position
+
+    @property
     def idle(self) -> bool:
         """True when everything added is in the file."""
-        return not self.busy and self._position == self._hot.position
+        return not self.busy and self._position == self.written
 
     def add(self, rows: Rows, position: int) -> None:
         """Take what record `position` made."""

@@ -18,6 +18,7 @@ from actors.lane_client import LaneClient
 from actors.lane_frames import Hello, Outgoing
 from actors.outlets import Outlets
 from actors.page_source import outlet
+from actors.priority import Place, take
 from actors.push import push_feed
 from actors.recovery import PairFiles, open_pair
 from actors.replaying import replay_feed
@@ -192,6 +193,7 @@ class PairActor:
 
     def __init__(self, spec: PairSpec, prepare: Callable[[], None]) -> None:
         prepare()
+        take(Place.USUAL)
         gc.freeze()  # what was imported stays: to look through it again costs 0.1 s, in which nothing runs
         self._service = PairService(spec)
         self._life = asyncio.get_running_loop().create_task(self._service.run())

@@ -7,15 +7,28 @@ from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
-_USUAL = os.getpriority(os.PRIO_PROCESS, 0)  # as it was started, before anybody called `take`
+_VARIABLE = "MARKETD_NICENESS"
+_USUAL = int(os.environ.get(_VARIABLE, os.getpriority(os.PRIO_PROCESS, 0)))
+"""What the daemon was started with: whom it starts FIRST reads that from `environment`."""
 
 
 class Place(IntEnum):
     """A place in the queue, in steps of niceness."""
 
-    FIRST = -10  # who brings all pairs' events to Redis
+    FIRST = -10  # who brings all pairs' events to Redis, and who is only starting
     USUAL = 0  # pairs
     LAST = 10  # history, which is in less of a hurry
+
+
+def environment() -> dict[str, str]:
+    """Give what a process needs that is put FIRST, for all it starts to find their own places."""
+    return {_VARIABLE: str(_USUAL)}
+
+
+def put_first(pid: int) -> None:
+    """Put a process that has just been started FIRST, and so all it will start, if that is allowed."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, _USUAL + Place.FIRST)
 
 
 def take(place: Place) -> None:

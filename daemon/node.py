@@ -27,7 +27,7 @@ from storage.embedded_redis import EmbeddedRedis
 
 log = structlog.get_logger()
 PROBE_S = 1.0
-PROBES_PER_S = 40  # at most: one costs 4 ms of CPU at both ends, and a hundred pairs may have two cores
+PROBES_PER_S = 20  # at most: a hundred pairs may have two cores
 PROBE_TIMEOUT_S = 5.0
 SILENT_S = 30.0  # an actor that lives and does not answer for so long is killed; Ray starts it again
 STOP_PAIRS_S = 35.0

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from actors import priority
 from daemon import orphans, ray_hook
 from daemon.kept_head import TOKEN, KeptHead
 from daemon.ports import Claim
@@ -53,7 +54,7 @@ _SETTINGS = {
     "RAY_memory_monitor_refresh_ms": "0",  # it kills the newest workers, whatever their size
     "RAY_preload_python_modules": "daemon.ray_worker",
     "RAY_worker_maximum_startup_concurrency": str(os.cpu_count() or 1),  # num_cpus (0) says one
-    "RAY_worker_niceness": "0",  # else every other process goes before the pairs
+    "RAY_worker_niceness": "0",  # else every other process goes before the pairs; each finds its place
     "RAY_task_events_report_interval_ms": "0",  # else leaving a head that died takes 5 s more
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "131072",
@@ -148,10 +149,10 @@ class RayHead:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         marks = orphans.environment(self._run_dir) | orphans.environment(self._run_dir, _MARK)
-        environment = os.environ | self._own | marks
+        environment = os.environ | self._own | marks | priority.environment()
         environment.pop("RAY_ADDRESS", None)
         with self._log_path.open("wb") as log:
-            return subprocess.Popen(  # noqa: S603  our own interpreter, arguments from a checked configuration
+            child = subprocess.Popen(  # noqa: S603  our own interpreter, arguments from a checked configuration
                 [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", *self._arguments()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -160,6 +161,8 @@ class RayHead:
                 start_new_session=True,  # Ctrl-C is for us: we drain before it ends
                 preexec_fn=die_with_parent,  # noqa: PLW1509  it makes one system call, nothing that locks
             )
+        priority.put_first(child.pid)  # else an actor that starts among a hundred others waits minutes
+        return child
 
     def _arguments(self) -> list[str]:
         self._choose_ports()
