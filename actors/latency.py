@@ -1,4 +1,4 @@
-"""The last few thousand delays, for people to look at."""
+"""The newest delays, for people to look at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERIES = 32
 class Latencies:
     """Keep the newest `bound` delays in nanoseconds; give percentiles in milliseconds."""
 
-    def __init__(self, bound: int = 2_048) -> None:
+    def __init__(self, bound: int = 512) -> None:
         self._delays: deque[int] = deque(maxlen=bound)
 
     def add(self, delay_ns: int) -> None:

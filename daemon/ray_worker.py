@@ -4,8 +4,8 @@ Makes some libraries seem not installed: pydantic, pyarrow and pandas, which Ray
 and rich, which structlog loads for coloured tracebacks, take 15 MB a process. An actor that needs one of
 them says so first (`actors.supervise.bring_back`).
 
-Lets the main thread rest: Ray has it look for signals a hundred times a second, which is a quarter of what an
-idle pair costs. It hands on what an actor is asked; that may wait for the rest's end.
+Lets the main thread rest, once it has started: Ray has it look for signals a hundred times a second, which is
+a quarter of what an idle pair costs. What an actor is asked comes through it, and waits for the rest's end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from types import FrameType
 
+STARTED_S = 15.0
 REST_EVERY_S, REST_S = 0.1, 0.08
 
 sys.modules.update(dict.fromkeys(("pydantic", "pyarrow", "pandas", "rich")))  # type: ignore[arg-type]  # None is what import looks for
@@ -28,5 +29,5 @@ def _rest(_signal: int, frame: FrameType | None) -> None:
 
 
 signal.signal(signal.SIGALRM, _rest)
-signal.setitimer(signal.ITIMER_REAL, REST_EVERY_S, REST_EVERY_S)
+signal.setitimer(signal.ITIMER_REAL, STARTED_S, REST_EVERY_S)
 atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # without its handler the signal would kill

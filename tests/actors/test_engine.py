@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,6 +310,38 @@ async def test_a_question_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
         await emit(sim, 10)
         await service.query("SELECT count(*) AS n FROM ticks", "csv", tmp_path / "answer.csv")
         assert (tmp_path / "answer.csv").read_text().startswith("n\n")
+
+
+async def test_a_hot_file_that_is_behind_holds_nobody_up_at_a_segments_end(tmp_path: Path) -> None:
+    async with trading(tmp_path) as (sim, service):
+        await eventually(lambda: service.engine)
+        assert service.engine is not None
+        writer, segments = service.engine._writer, (tmp_path / "journal").glob
+        with held_up(writer):
+            begun = 0
+            for _ in range(4):  # 10 kB of journal are a segment here
+                await emit(sim, 200)
+                await eventually(lambda: has_all(sim, service))
+                begun = begun or len(list(segments("*.log")))
+            assert writer.written < service.status()["journal_records"]
+            assert len(list(segments("*.log"))) == begun
+        await emit(sim, 7)
+        await eventually(lambda: len(list(segments("*.log"))) > begun)
+        await assert_stored(sim, await read_through(service, tmp_path))
+
+
+@contextmanager
+def held_up(writer: HotWriter) -> Iterator[None]:
+    """Keep the file's thread from writing; when this begins, what it wrote before is written."""
+    at_work, go_on = threading.Event(), threading.Event()
+    writer._thread.submit(at_work.set)
+    held = writer._thread.submit(go_on.wait)
+    at_work.wait()
+    try:
+        yield
+    finally:
+        go_on.set()
+        held.result()
 
 
 async def test_what_is_old_is_archived_and_its_journal_goes(tmp_path: Path) -> None:

@@ -56,3 +56,30 @@ def test_who_may_goes_first_until_it_takes_its_own_place() -> None:
 def test_who_may_not_stays_where_it_is() -> None:
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     assert told("FIRST", first="os.geteuid() or os.setuid(65534)")[0] == [usual] * 2
+
+
+PUTTING = '''
+import os, subprocess, sys
+from actors.priority import environment, put_first
+late = """
+input()
+import os
+from actors.priority import Place, take
+print(os.nice(0))
+take(Place.USUAL)
+print(os.nice(0))
+"""
+pipe, env = subprocess.PIPE, os.environ | environment()
+with subprocess.Popen([sys.executable, "-c", late], env=env, stdin=pipe, stdout=pipe, text=True) as child:
+    put_first(child.pid)
+    print(child.communicate("\\n")[0])
+'''
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root goes first")
+def test_who_is_put_first_finds_its_own_place() -> None:
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    out = subprocess.run(
+        [sys.executable, "-c", PUTTING], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    assert out.stdout.split() == [str(usual - 10), str(usual)]

@@ -301,6 +301,6 @@ async def test_the_actors_class_serves_until_stopped(server: EmbeddedRedis, path
     async with running(record):
         record.tell(3)
         await done(record)
-        assert (await supervisor.status())["published"] == 3
+        assert orjson.loads(await supervisor.status())["published"] == 3
         await supervisor.stop()
         await eventually(lambda: not record.lane.connected)

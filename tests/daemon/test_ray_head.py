@@ -29,7 +29,7 @@ from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import json, os, sys
+import json, os, sys, signal, threading
 from daemon.ray_head import PAIR_RESOURCE, attach, detach
 address, environment = json.loads(sys.stdin.readline())
 attach(address, environment)
@@ -38,7 +38,14 @@ import ray
 class Probe:
     async def look(self):
         import actors
-        return {"actors": actors.__file__, "run_dir": os.environ["MARKETD_RUN_DIR"], "pid": os.getpid()}
+        from actors.priority import Place, take
+        out = {"actors": actors.__file__, "run_dir": os.environ["MARKETD_RUN_DIR"], "pid": os.getpid()}
+        out["below"] = sys._current_frames()[threading.main_thread().ident].f_code.co_name
+        out["alarm"] = signal.getsignal(signal.SIGALRM).__qualname__
+        out["nice"] = [os.getpriority(os.PRIO_PROCESS, 0)]
+        take(Place.USUAL)
+        out["nice"].append(os.getpriority(os.PRIO_PROCESS, 0))
+        return out
 
 probe = ray.remote(num_cpus=0, resources={PAIR_RESOURCE: 1})(Probe).remote()
 found = ray.get(probe.look.remote(), timeout=60)
@@ -98,6 +105,28 @@ def raylet(run_dir: Path) -> psutil.Process:
     return one
 
 
+def test_a_worker_rests_in_rays_loop_and_nowhere_else() -> None:
+    script = """
+import signal, time
+slept = []
+time.sleep = slept.append
+import daemon.ray_worker
+
+def main_loop():
+    signal.raise_signal(signal.SIGALRM)
+
+def work():
+    signal.raise_signal(signal.SIGALRM)
+
+work()
+print(slept == [])
+main_loop()
+print(slept == [daemon.ray_worker.REST_S])
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert run.stdout.split() == ["True", "True"]
+
+
 def test_a_head_serves_actors_of_ours_on_loopback_only_and_leaves_nothing(
     short: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +137,9 @@ def test_a_head_serves_actors_of_ours_on_loopback_only_and_leaves_nothing(
         with driving(head, cwd=tmp_path) as found:
             assert Path(found["actors"]).parents[1] == ROOT
             assert found["run_dir"] == str(short)
+            assert (found["below"], found["alarm"]) == ("main_loop", "_rest")  # so that a rest is one
+            usual = os.getpriority(os.PRIO_PROCESS, 0)
+            assert found["nice"] == [usual - 10 if os.geteuid() == 0 else usual, usual]
             assert found["resources"]["marketd_pair"] == 7
             assert "CPU" not in found["resources"]
             family = orphans.find(short)
