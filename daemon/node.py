@@ -190,6 +190,7 @@ class Node:
             if not one.probe.done():
                 return
             one.probe.result()
+        one.asks()
         one.probe = asyncio.create_task(self._look(one))
 
     def _tell_health(self) -> None:
@@ -217,13 +218,12 @@ class Node:
 
     def _suspect(self, one: Watched) -> None:
         """Kill an actor that hangs, once it has said nothing for too long."""
-        silent_s = time.monotonic() - one.seen_s
-        if not one.status or silent_s < SILENT_S:
+        if not one.status or one.silent_s < SILENT_S:
             return
-        log.error("actor_hangs", actor=one.name, silent_s=round(silent_s, 1))
+        log.error("actor_hangs", actor=one.name, silent_s=round(one.silent_s, 1))
         if one.status["pid"] in orphans.find(self._head.marked):  # else the number is another's by now
             _kill(one.status["pid"])
-        one.seen_s = time.monotonic()
+        one.asked_s = None
 
     def _revive(self) -> None:
         """Start again what died; what does not start now is tried again at the next look."""

@@ -22,7 +22,7 @@ class Watched:
     name: str
     handle: Any
     status: dict[str, Any] = field(default_factory=dict)
-    seen_s: float = field(default_factory=time.monotonic)
+    asked_s: float | None = None  # since when it owes an answer
     restarts: int = 0
     probe: asyncio.Task[None] | None = None
 
@@ -30,11 +30,20 @@ class Watched:
     def report(self) -> dict[str, Any]:
         """Say what it last said, how often it was started again, and that it has not answered of late."""
         told = self.status | {"restarts": self.restarts}
-        silent_s = time.monotonic() - self.seen_s
+        silent_s = self.silent_s
         if not self.status or silent_s < UNANSWERED_S:
             return told
         silence = {"error": f"no answer for {silent_s:.0f} s"}
         return told | silence | ({"state": "silent"} if "state" in told else {})
+
+    @property
+    def silent_s(self) -> float:
+        """Tell for how long it has owed an answer."""
+        return 0.0 if self.asked_s is None else time.monotonic() - self.asked_s
+
+    def asks(self) -> None:
+        """Note that it is asked; one that has not answered the question before owes that answer."""
+        self.asked_s = self.asked_s or time.monotonic()
 
     def saw(self, status: dict[str, Any]) -> None:
         if self.status and self.status["pid"] != status["pid"]:
@@ -45,7 +54,7 @@ class Watched:
                 log.warning("actor_troubled", actor=self.name, trouble=trouble)
             else:
                 log.info("actor_well", actor=self.name)
-        self.status, self.seen_s = status, time.monotonic()
+        self.status, self.asked_s = status, None
 
 
 def _is_stuck(sink: dict[str, Any]) -> bool:

@@ -31,5 +31,15 @@ def test_a_supervisor_that_does_not_answer_has_no_state_but_an_error() -> None:
     assert watched(SUPERVISOR, 65).report == SUPERVISOR | {"restarts": 3, "error": "no answer for 65 s"}
 
 
+def test_who_is_asked_seldom_is_not_silent_and_who_owes_an_answer_owes_it_from_the_first_question() -> None:
+    assert Watched("pair:x", None, PAIR).report["state"] == "streaming"
+    one = watched(PAIR, 65)
+    one.asks()
+    assert one.report["state"] == "silent"
+    one.saw(PAIR)
+    one.asks()
+    assert one.report == PAIR | {"restarts": 3}
+
+
 def test_one_that_has_never_answered_is_only_starting() -> None:
     assert watched({}, 65).report == {"restarts": 3}
