@@ -199,6 +199,7 @@ class PairActor:
         self._life = asyncio.get_running_loop().create_task(self._service.run())
 
     async def status(self) -> bytes:
+        """Report as JSON, which Ray hands on as it is: of a dict it would pickle each tuple by itself."""
         return orjson.dumps(self._service.status())
 
     async def query(self, sql: str, fmt: str, out: str) -> None:
